@@ -1,0 +1,253 @@
+//! Metadata pages under one byte budget, shared by all layers of a chain.
+//!
+//! Tables are never held whole: a layer asks for the 4 KiB page of its host file that holds the
+//! entry it needs. Pages are found by (owner, page number) in one of a few shards, each with a lock
+//! of its own that is never held while a page is read; a clock with a second chance decides which
+//! page makes room.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::Result;
+
+/// Bytes in one cached page; pages are aligned to this in the host file.
+pub const PAGE_BYTES: usize = 4096;
+
+const SHARDS: usize = 16;
+
+type Page = Arc<[u8; PAGE_BYTES]>;
+
+/// (owner, page number)
+type Key = (u32, u64);
+
+/// Keys are small trusted numbers: one multiplication spreads them well enough.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+#[derive(Default)]
+struct Shard {
+    index: HashMap<Key, usize, BuildHasherDefault<KeyHasher>>,
+    slots: Vec<Slot>,
+    hand: usize,
+}
+
+struct Slot {
+    key: Key,
+    page: Page,
+    used: bool,
+}
+
+/// A budget of metadata pages.
+pub struct PageCache {
+    shards: [Mutex<Shard>; SHARDS],
+    slots_per_shard: usize,
+    next_owner: AtomicU32,
+}
+
+impl std::fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageCache")
+            .field("pages", &self.pages())
+            .field("capacity", &(self.slots_per_shard * SHARDS))
+            .finish()
+    }
+}
+
+impl PageCache {
+    /// A cache that holds at most `bytes` of pages, and at least one page per shard.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            slots_per_shard: (bytes / PAGE_BYTES / SHARDS).max(1),
+            next_owner: AtomicU32::new(0),
+        })
+    }
+
+    /// A name of its own for one file's pages.
+    #[must_use]
+    pub fn owner(self: &Arc<Self>) -> CacheOwner {
+        let id = self.next_owner.fetch_add(1, Ordering::Relaxed);
+        CacheOwner {
+            cache: Arc::clone(self),
+            id,
+        }
+    }
+
+    /// Pages held now.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| lock(shard).slots.len())
+            .sum()
+    }
+
+    fn shard(&self, key: Key) -> &Mutex<Shard> {
+        let mut hasher = KeyHasher::default();
+        hasher.write_u32(key.0);
+        hasher.write_u64(key.1);
+        // The map within uses the low bits of the same hash; the shard takes others.
+        &self.shards[usize::try_from(hasher.finish() >> 40).unwrap_or(0) % SHARDS]
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> std::sync::MutexGuard<'_, Shard> {
+    // Nothing that can panic runs under the lock in a way that leaves a shard half changed.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shard {
+    fn hit(&mut self, key: Key) -> Option<Page> {
+        let slot = &mut self.slots[*self.index.get(&key)?];
+        slot.used = true;
+        Some(Arc::clone(&slot.page))
+    }
+
+    fn insert(&mut self, key: Key, page: Page, capacity: usize) {
+        if let Some(&at) = self.index.get(&key) {
+            self.slots[at].page = page;
+            return;
+        }
+        let slot = Slot {
+            key,
+            page,
+            used: false,
+        };
+        if self.slots.len() < capacity {
+            self.index.insert(key, self.slots.len());
+            self.slots.push(slot);
+            return;
+        }
+        // Two rounds at most: the first clears every mark.
+        while std::mem::take(&mut self.slots[self.hand].used) {
+            self.hand = (self.hand + 1) % self.slots.len();
+        }
+        self.index.remove(&self.slots[self.hand].key);
+        self.index.insert(key, self.hand);
+        self.slots[self.hand] = slot;
+        self.hand = (self.hand + 1) % self.slots.len();
+    }
+
+    fn forget(&mut self, owner: u32) {
+        self.slots.retain(|slot| slot.key.0 != owner);
+        self.index.clear();
+        self.index.extend(
+            self.slots
+                .iter()
+                .enumerate()
+                .map(|(at, slot)| (slot.key, at)),
+        );
+        self.hand = 0;
+    }
+}
+
+/// One file's share of a [`PageCache`]; its pages go when it is dropped.
+#[derive(Debug)]
+pub struct CacheOwner {
+    cache: Arc<PageCache>,
+    id: u32,
+}
+
+impl CacheOwner {
+    /// Page number `page` of the file, by `load` when it is not in memory. No lock is held while it
+    /// loads; two threads that miss at once both load, and one result stays.
+    ///
+    /// # Errors
+    /// Those of `load`; nothing is kept then.
+    pub fn page(
+        &self,
+        page: u64,
+        load: impl FnOnce(&mut [u8; PAGE_BYTES]) -> Result<()>,
+    ) -> Result<Arc<[u8; PAGE_BYTES]>> {
+        let key = (self.id, page);
+        let shard = self.cache.shard(key);
+        if let Some(hit) = lock(shard).hit(key) {
+            return Ok(hit);
+        }
+        let mut loaded = Arc::new([0; PAGE_BYTES]);
+        load(Arc::get_mut(&mut loaded).expect("not shared yet"))?;
+        lock(shard).insert(key, Arc::clone(&loaded), self.cache.slots_per_shard);
+        Ok(loaded)
+    }
+}
+
+impl Drop for CacheOwner {
+    fn drop(&mut self) {
+        for shard in &self.cache.shards {
+            lock(shard).forget(self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn the_budget_holds_and_pages_keep_their_content() {
+        let cache = PageCache::new(64 * PAGE_BYTES);
+        let owner = cache.owner();
+        for round in 0..3 {
+            for page in 0..1000u64 {
+                let got = owner
+                    .page(page, |bytes| {
+                        bytes[..8].copy_from_slice(&page.to_le_bytes());
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(got[..8], page.to_le_bytes(), "round {round}");
+                assert!(cache.pages() <= 64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_hit_does_not_load_and_owners_do_not_mix() {
+        let cache = PageCache::new(1 << 20);
+        let (a, b) = (cache.owner(), cache.owner());
+        a.page(7, |bytes| {
+            bytes.fill(1);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(
+            a.page(7, |_| unreachable!("it is in memory")).unwrap()[0],
+            1
+        );
+        assert_eq!(b.page(7, |_| Ok(())).unwrap()[0], 0);
+        drop(a);
+        assert_eq!(cache.pages(), 1, "a dropped owner's pages go");
+    }
+
+    #[test]
+    fn a_failed_load_leaves_nothing() {
+        let cache = PageCache::new(1 << 20);
+        let owner = cache.owner();
+        assert!(owner.page(1, |_| Err(ErrorKind::Io.into())).is_err());
+        assert_eq!(cache.pages(), 0);
+    }
+}

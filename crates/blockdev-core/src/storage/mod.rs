@@ -1,0 +1,235 @@
+//! Host byte containers: where an image's own bytes live.
+
+mod file;
+mod memory;
+mod overlay;
+mod read_only;
+mod sys;
+mod window;
+
+use std::fmt::Debug;
+use std::fs::File;
+
+pub use file::{FileOptions, FileStorage, LockMode};
+pub use memory::MemoryStorage;
+pub use overlay::OverlayStorage;
+pub use read_only::ReadOnlyStorage;
+pub use window::WindowStorage;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Which host file a storage is, so that a loop of parents is seen whatever the names are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// Device (or another space of identities).
+    pub space: u64,
+    /// File within it.
+    pub file: u64,
+}
+
+/// How much a sync must make stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncKind {
+    /// Bytes, and the length where it is needed to reach them.
+    Data,
+    /// Bytes and everything the host keeps about the file.
+    Full,
+}
+
+/// A run of a host file as the host tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostExtent {
+    /// Bytes in the run, at least one.
+    pub len: u64,
+    /// False when the host stores nothing for it and it reads as zeros.
+    pub allocated: bool,
+}
+
+/// A host byte container. Calls take `&self` and may come from many threads at once.
+///
+/// Only [`len`](Self::len) and [`read_at`](Self::read_at) must be written; what changes the bytes
+/// is refused as read-only by default.
+pub trait Storage: Send + Sync + Debug {
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn len(&self) -> Result<u64>;
+
+    /// True when it holds no byte.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills all of `buf` from byte `offset`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], also when the container ends before `buf` is full.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Writes all of `buf` at byte `offset`, growing the container where needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`], [`ErrorKind::NoSpace`], [`ErrorKind::Io`].
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        let _ = (buf, offset);
+        Err(refused())
+    }
+
+    /// Makes the container `len` bytes long; new bytes read as zeros.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn set_len(&self, len: u64) -> Result<()> {
+        let _ = len;
+        Err(refused())
+    }
+
+    /// Returns when everything written so far is on stable storage.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn sync(&self, kind: SyncKind) -> Result<()> {
+        let _ = kind;
+        Ok(())
+    }
+
+    /// Gives the space of a range back to the host; it reads as zeros. The length stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the host cannot, and as [`write_at`](Self::write_at).
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Err(refused())
+    }
+
+    /// Makes a range read as zeros by whatever means the host has, growing the container where
+    /// needed.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    fn zero_range(&self, offset: u64, len: u64) -> Result<()> {
+        write_zeros(self, offset, len)
+    }
+
+    /// Tells whether the run that starts at `offset` (inside the container) is allocated. A
+    /// container that cannot tell calls everything allocated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfRange`] at or past the end, [`ErrorKind::Io`].
+    fn next_extent(&self, offset: u64) -> Result<HostExtent> {
+        match self.len()?.checked_sub(offset) {
+            Some(len) if len > 0 => Ok(HostExtent {
+                len,
+                allocated: true,
+            }),
+            _ => Err(past_end(offset)),
+        }
+    }
+
+    /// Copies bytes to another container without passing them through this process. Returns how
+    /// many were copied: 0 when the host offers no such way between the two.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
+    fn copy_range_to(
+        &self,
+        offset: u64,
+        to: &dyn Storage,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64> {
+        let _ = (offset, to, to_offset, len);
+        Ok(0)
+    }
+
+    /// Which host file this is, where that can be told.
+    fn identity(&self) -> Option<FileId> {
+        None
+    }
+
+    /// Changes what other processes may do with the container while it is open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] when another process already does it.
+    fn lock(&self, mode: LockMode) -> Result<()> {
+        let _ = mode;
+        Ok(())
+    }
+
+    /// True when changes are refused.
+    fn is_read_only(&self) -> bool {
+        true
+    }
+
+    /// Bytes that the host has set aside for the container, where it can tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn allocated_len(&self) -> Result<u64> {
+        self.len()
+    }
+
+    /// The file beneath, for host calls that work between two files.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+/// Reads in the shapes that parsers want.
+pub trait StorageExt: Storage {
+    /// Fills `buf` from byte `offset` as far as the container goes and returns how many bytes that
+    /// was; the rest of `buf` is left as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn read_up_to(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let there = self.len()?.saturating_sub(offset).min(buf.len() as u64);
+        let there = usize::try_from(there).expect("no more than the buffer holds");
+        if there > 0 {
+            self.read_at(&mut buf[..there], offset)?;
+        }
+        Ok(there)
+    }
+
+    /// Fills `buf` from byte `offset`; bytes past the end of the container are zeros.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    fn read_zero_padded(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let there = self.read_up_to(buf, offset)?;
+        buf[there..].fill(0);
+        Ok(())
+    }
+}
+
+impl<S: Storage + ?Sized> StorageExt for S {}
+
+/// The refusal of every change to something opened for reading.
+fn refused() -> Error {
+    Error::new(ErrorKind::ReadOnly, "the file is opened read-only")
+}
+
+fn past_end(offset: u64) -> Error {
+    Error::new(
+        ErrorKind::OutOfRange,
+        format!("{offset:#x} is past the end of the file"),
+    )
+}
+
+/// Zeros by plain writes, in pieces.
+fn write_zeros<S: Storage + ?Sized>(storage: &S, offset: u64, len: u64) -> Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut done = 0;
+    while done < len {
+        let piece = (len - done).min(ZEROS.len() as u64);
+        let bytes = usize::try_from(piece).expect("no more than the buffer holds");
+        let at = offset.checked_add(done).ok_or_else(|| past_end(offset))?;
+        storage.write_at(&ZEROS[..bytes], at)?;
+        done += piece;
+    }
+    Ok(())
+}
