@@ -1,0 +1,234 @@
+//! Opening: fixed areas first, then the log, then what the log may have changed.
+
+use std::sync::Arc;
+
+use blockdev_core::{
+    ByteRange, Caps, DeviceInfo, Error, ErrorKind, OpenMode, OpenOptions, ReadOnlyStorage,
+    Recovery, Result, Storage,
+};
+
+use super::inspect::{self, MetadataItems};
+use super::log::log_contents;
+use super::replay::ReplayPlan;
+use super::tables::Tables;
+use crate::VhdxError;
+use crate::image::{LogState, Structures, VhdxImage};
+use crate::io::tables::ENTRY_BYTES;
+use crate::known::{BAT_REGION, METADATA_REGION};
+use crate::meta::bat::Frame;
+use crate::meta::geometry::{Geometry, Unchecked};
+use crate::meta::headers::Headers;
+use crate::meta::metadata::MetadataTable;
+use crate::meta::problem::refuse;
+use crate::meta::regions::RegionTables;
+
+impl VhdxImage {
+    /// Opens the VHDX file in `storage`.
+    ///
+    /// Read-only, no byte of it is written whatever its state: a log that is not empty is replayed
+    /// in memory. For writing, the log is replayed in the file. [`OpenOptions::recovery`] says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`NotRecognised`](ErrorKind::NotRecognised) for another format,
+    /// [`Corrupt`](ErrorKind::Corrupt) with structure and offset,
+    /// [`Unsupported`](ErrorKind::Unsupported) for what is marked required and unknown,
+    /// [`NeedsRecovery`](ErrorKind::NeedsRecovery) by [`Recovery::Refuse`],
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for options that contradict each other,
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded), [`Io`](ErrorKind::Io).
+    pub fn open(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
+        check_options(&*storage, options)?;
+        let identifier = inspect::file_identifier(&*storage)?;
+        let headers = inspect::headers(&*storage)?;
+        refuse(headers.problems(), options.strict)?;
+        refuse(headers.current()?.problems(storage.len()?), options.strict)?;
+
+        let (replayed, headers, log_state) = recover(&storage, headers, options)?;
+        let medium = storage;
+        let storage: Arc<dyn Storage> = match options.mode {
+            OpenMode::ReadOnly => Arc::new(ReadOnlyStorage::new(replayed)),
+            OpenMode::ReadWrite => replayed,
+        };
+
+        let file_len = storage.len()?;
+        let region_tables = load_regions(&*storage, &headers, file_len, options.strict)?;
+        let regions = region_tables.current()?;
+        let region = |guid| {
+            let range = regions.require(guid)?.range();
+            Ok::<_, VhdxError>(range.expect("a region that ends inside the file"))
+        };
+        let bat = region(BAT_REGION)?;
+        let (table, items) = load_metadata(&*storage, region(METADATA_REGION)?, options.strict)?;
+        let geometry = geometry(&items, &table)?;
+        let has_parent = items.file_parameters.has_parent;
+        check_bat_length(&geometry, bat, has_parent)?;
+
+        let refs = items
+            .parent_locator
+            .iter()
+            .map(|locator| locator.file_ref(items.logical_sector_size))
+            .collect();
+        let cache = options.page_cache();
+        let tables = Tables::new(
+            Arc::clone(&storage),
+            &cache,
+            bat.start(),
+            &geometry,
+            has_parent,
+        );
+        let structures = Structures {
+            identifier,
+            headers,
+            region_tables,
+            metadata_table: table,
+            items,
+        };
+        Ok(Self {
+            info: device_info(&structures.items, &geometry),
+            frame: Frame {
+                file_len,
+                has_parent,
+            },
+            structures,
+            geometry,
+            tables,
+            refs,
+            log_state,
+            storage,
+            medium,
+        })
+    }
+}
+
+fn check_options(storage: &dyn Storage, options: &OpenOptions) -> Result<()> {
+    if options.mode == OpenMode::ReadWrite {
+        if storage.is_read_only() {
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                "the file is opened read-only",
+            ));
+        }
+        if matches!(options.recovery, Recovery::InMemory | Recovery::Ignore) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "an image opened for writing must replay its log in the file",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Deals with the log: the file as it is to be read, its headers, and what was done.
+fn recover(
+    storage: &Arc<dyn Storage>,
+    headers: Headers,
+    options: &OpenOptions,
+) -> Result<(Arc<dyn Storage>, Headers, LogState)> {
+    let current = *headers.current()?;
+    if current.log_guid.is_nil() {
+        return Ok((Arc::clone(storage), headers, LogState::Empty));
+    }
+    if options.recovery == Recovery::Ignore {
+        return Ok((Arc::clone(storage), headers, LogState::Ignored));
+    }
+    let log = log_contents(&**storage, &current, &options.limits)?;
+    let plan = ReplayPlan::new(&**storage, &current, &log)?;
+    let plan = plan.expect("the header names a log");
+    let entries = plan.entries();
+    match (options.recovery, options.mode) {
+        (Recovery::Refuse, _) => Err(VhdxError::LogNotEmpty {
+            offset: current.log_offset,
+            entries,
+        }
+        .into()),
+        (_, OpenMode::ReadOnly) => {
+            let replayed = plan.in_memory(Arc::clone(storage), options.limits.log_bytes)?;
+            Ok((replayed, headers, LogState::ReplayedInMemory { entries }))
+        }
+        (_, OpenMode::ReadWrite) => {
+            let headers = plan.in_file(&**storage, &headers)?;
+            Ok((Arc::clone(storage), headers, LogState::Replayed { entries }))
+        }
+    }
+}
+
+fn load_regions(
+    storage: &dyn Storage,
+    headers: &Headers,
+    file_len: u64,
+    strict: bool,
+) -> Result<RegionTables> {
+    let tables = inspect::region_tables(storage)?;
+    refuse(tables.problems(), strict)?;
+    let log = headers
+        .current()?
+        .log_range()
+        .expect("the header was checked");
+    refuse(tables.current()?.problems(log, file_len), strict)?;
+    Ok(tables)
+}
+
+/// The metadata table in `region` and the items it lists, checked.
+fn load_metadata(
+    storage: &dyn Storage,
+    region: ByteRange,
+    strict: bool,
+) -> Result<(MetadataTable, MetadataItems)> {
+    let table = inspect::metadata_table(storage, region)?;
+    refuse(table.problems(region.len()), strict)?;
+    let items = inspect::metadata_items(storage, &table)?;
+    if let Some(locator) = &items.parent_locator {
+        refuse(locator.problems(), strict)?;
+    }
+    Ok((table, items))
+}
+
+pub(crate) fn geometry(
+    items: &MetadataItems,
+    table: &MetadataTable,
+) -> Result<Geometry, VhdxError> {
+    Unchecked {
+        virtual_size: items.virtual_disk_size,
+        block_size: items.file_parameters.block_size,
+        logical_sector_size: items.logical_sector_size,
+        physical_sector_size: items.physical_sector_size,
+        region_offset: table.offset,
+    }
+    .check()
+}
+
+/// The BAT must be long enough to place every block of the disk (§2.5).
+pub(crate) fn check_bat_length(
+    geometry: &Geometry,
+    bat: ByteRange,
+    has_parent: bool,
+) -> Result<(), VhdxError> {
+    let needed = geometry.bat_entries(has_parent) * ENTRY_BYTES;
+    if needed <= bat.len() {
+        return Ok(());
+    }
+    Err(VhdxError::Field {
+        structure: "BAT",
+        offset: bat.start(),
+        field: "Length",
+        found: bat.len().to_string(),
+        expected: format!(
+            "at least {needed} for a disk of {} bytes",
+            geometry.virtual_size()
+        )
+        .into(),
+    })
+}
+
+fn device_info(items: &MetadataItems, geometry: &Geometry) -> DeviceInfo {
+    DeviceInfo {
+        size: geometry.virtual_size(),
+        logical_sector_size: items.logical_sector_size,
+        physical_sector_size: items.physical_sector_size,
+        block_size: Some(items.file_parameters.block_size),
+        // Guest data is not written yet, whatever the mode.
+        read_only: true,
+        format: crate::FORMAT_NAME,
+        caps: Caps::default(),
+    }
+}

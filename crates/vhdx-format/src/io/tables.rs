@@ -1,0 +1,118 @@
+//! BAT and sector bitmaps, a page at a time through the shared cache.
+
+use std::sync::Arc;
+
+use blockdev_core::{CacheOwner, PAGE_BYTES, PageCache, Result, Storage, StorageExt};
+
+use crate::meta::geometry::Geometry;
+use crate::ondisk::bat_entry::BatEntry;
+
+/// Bytes of a BAT entry.
+pub(crate) const ENTRY_BYTES: u64 = 8;
+
+const PAGE: u64 = PAGE_BYTES as u64;
+
+/// The tables of one file.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    storage: Arc<dyn Storage>,
+    pages: CacheOwner,
+    bat_offset: u64,
+    entries: u64,
+}
+
+/// One page of the BAT, with the number of its first entry.
+pub(crate) struct BatPage {
+    bytes: Arc<[u8; PAGE_BYTES]>,
+    first: u64,
+    count: u64,
+}
+
+impl BatPage {
+    /// Entry number `index` of the BAT, if this page holds it.
+    pub(crate) fn entry(&self, index: u64) -> Option<BatEntry> {
+        let within = index
+            .checked_sub(self.first)
+            .filter(|within| *within < self.count)?;
+        let at = usize::try_from(within * ENTRY_BYTES).expect("inside a page");
+        let bytes = self.bytes[at..at + 8].try_into().expect("eight bytes");
+        Some(BatEntry::from_le_bytes(bytes))
+    }
+
+    /// One past the number of the page's last entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.count
+    }
+
+    /// True when every entry is 0: not present, and no place.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.bytes.iter().all(|byte| *byte == 0)
+    }
+}
+
+impl Tables {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        cache: &Arc<PageCache>,
+        bat_offset: u64,
+        geometry: &Geometry,
+        has_parent: bool,
+    ) -> Self {
+        let entries = geometry.bat_entries(has_parent);
+        Self {
+            storage,
+            pages: cache.owner(),
+            bat_offset,
+            entries,
+        }
+    }
+
+    /// Entries of the BAT that mean anything.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// Where entry number `index` lies in the file.
+    pub(crate) fn entry_offset(&self, index: u64) -> u64 {
+        self.bat_offset + index * ENTRY_BYTES
+    }
+
+    /// The page of the BAT that holds entry number `index`.
+    pub(crate) fn bat_page(&self, index: u64) -> Result<BatPage> {
+        let page = self.entry_offset(index) / PAGE;
+        // The BAT begins on a MiB, so a page holds entries of the BAT alone.
+        let first = (page * PAGE - self.bat_offset) / ENTRY_BYTES;
+        Ok(BatPage {
+            bytes: self.page(page)?,
+            first,
+            count: PAGE / ENTRY_BYTES,
+        })
+    }
+
+    /// The page that holds byte `offset` of the file.
+    pub(crate) fn page_at(&self, offset: u64) -> Result<Arc<[u8; PAGE_BYTES]>> {
+        self.page(offset / PAGE)
+    }
+
+    fn page(&self, number: u64) -> Result<Arc<[u8; PAGE_BYTES]>> {
+        self.pages.page(number, |bytes| {
+            self.storage.read_zero_padded(bytes, number * PAGE)
+        })
+    }
+
+    /// The number of the first entry, at or after `index`, whose page the host stores; entries
+    /// before it are all 0. May be past the last entry.
+    pub(crate) fn skip_hole(&self, index: u64) -> Result<u64> {
+        let at = self.entry_offset(index);
+        if at >= self.storage.len()? {
+            return Ok(self.entries);
+        }
+        let host = self.storage.next_extent(at)?;
+        if host.allocated {
+            return Ok(index);
+        }
+        // A hole that ends inside a page leaves the rest of that page to be looked at.
+        let end = (at + host.len) / PAGE * PAGE;
+        Ok(index.max(end.saturating_sub(self.bat_offset) / ENTRY_BYTES))
+    }
+}

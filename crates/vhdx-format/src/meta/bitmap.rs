@@ -1,0 +1,33 @@
+//! Runs of equal bits in a sector bitmap ([MS-VHDX] §2.4): bit 0 is the lowest of byte 0.
+
+use bitvec::order::Lsb0;
+use bitvec::slice::BitSlice;
+
+/// Whether bit `first` of `bytes` is set, and how many bits from there, `most` at most, are equal
+/// to it. `first` lies inside `bytes`, and `most` is at least 1.
+pub(crate) fn run(bytes: &[u8], first: usize, most: usize) -> (bool, usize) {
+    let bits = &BitSlice::<u8, Lsb0>::from_slice(bytes)[first..];
+    let set = bits[0];
+    let equal = if set {
+        bits.leading_ones()
+    } else {
+        bits.leading_zeros()
+    };
+    (set, equal.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_start_inside_bytes_and_cross_them() {
+        let bytes = [0b1111_0000, 0xFF, 0b0000_0111, 0];
+        assert_eq!(run(&bytes, 0, 100), (false, 4));
+        assert_eq!(run(&bytes, 2, 100), (false, 2));
+        assert_eq!(run(&bytes, 5, 100), (true, 14));
+        assert_eq!(run(&bytes, 5, 3), (true, 3));
+        assert_eq!(run(&bytes, 19, 100), (false, 13));
+        assert_eq!(run(&bytes, 31, 1), (false, 1));
+    }
+}
