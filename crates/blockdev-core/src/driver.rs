@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{CheckReport, Layer, Limits, PageCache, Result, Storage};
+use crate::{CheckReport, Layer, Limits, PageCache, Result, Storage, StorageExt};
 
 /// Whether the image may be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +132,28 @@ pub struct ProbeInput<'a> {
     pub len: u64,
 }
 
+/// Finds the first of `drivers` whose mark `storage` bears; never raw, which has none.
+///
+/// The answer is a guess: whoever wrote the image's content may have chosen it.
+///
+/// # Errors
+/// [`Io`](crate::ErrorKind::Io).
+pub fn probe<'a>(
+    storage: &dyn Storage,
+    drivers: &[&'a dyn FormatDriver],
+) -> Result<Option<&'a dyn FormatDriver>> {
+    let (mut head, mut tail) = ([0; 4096], [0; 512]);
+    let len = storage.len()?;
+    let head_len = storage.read_up_to(&mut head, 0)?;
+    let tail_len = storage.read_up_to(&mut tail, len.saturating_sub(512))?;
+    let input = ProbeInput {
+        head: &head[..head_len],
+        tail: &tail[..tail_len],
+        len,
+    };
+    Ok(drivers.iter().find(|driver| driver.probe(&input)).copied())
+}
+
 /// A format, for whoever handles images of any kind.
 pub trait FormatDriver: Send + Sync {
     /// The format's name: `raw`, `vhdx`, `qcow2`.
@@ -156,4 +178,47 @@ pub trait FormatDriver: Send + Sync {
         storage: Arc<dyn Storage>,
         options: &OpenOptions,
     ) -> Result<Option<CheckReport>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemoryStorage, RawDriver};
+
+    /// Claims files that end in `foot` and begin with what `head` says.
+    struct Marked(&'static [u8], &'static [u8]);
+
+    impl FormatDriver for Marked {
+        fn name(&self) -> &'static str {
+            "marked"
+        }
+
+        fn probe(&self, input: &ProbeInput<'_>) -> bool {
+            input.head.starts_with(self.0) && input.tail.ends_with(self.1)
+        }
+
+        fn open(&self, _: Arc<dyn Storage>, _: &OpenOptions) -> Result<Box<dyn Layer>> {
+            unreachable!("probing opens nothing")
+        }
+
+        fn check(&self, _: Arc<dyn Storage>, _: &OpenOptions) -> Result<Option<CheckReport>> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn probing_sees_both_ends_of_files_of_every_length() {
+        let (by_head, by_foot) = (Marked(b"head", b""), Marked(b"", b"foot"));
+        let drivers: [&dyn FormatDriver; 3] = [&RawDriver, &by_head, &by_foot];
+        let found = |bytes: Vec<u8>| {
+            probe(&MemoryStorage::from(bytes), &drivers)
+                .unwrap()
+                .is_some()
+        };
+        for len in [0, 1, 511, 512, 4096, 10_000] {
+            assert!(!found(vec![0; len]), "{len}");
+            assert!(found([vec![0; len], b"foot".to_vec()].concat()), "{len}");
+            assert!(found([b"head".to_vec(), vec![0; len]].concat()), "{len}");
+        }
+    }
 }

@@ -23,6 +23,18 @@ pub enum NameKind {
     Absolute,
 }
 
+impl NameKind {
+    /// The kind as a lower-case word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Relative => "relative",
+            Self::Volume => "volume",
+            Self::Absolute => "absolute",
+        }
+    }
+}
+
 /// One name under which the file may be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileName {

@@ -48,7 +48,7 @@ pub use cache::{CacheOwner, PAGE_BYTES, PageCache};
 pub use check::{CheckReport, Finding, Severity};
 pub use cursor::DeviceCursor;
 pub use device::{BlockDevice, Caps, DeviceInfo, Extents, ZeroFlags};
-pub use driver::{FormatDriver, OpenMode, OpenOptions, ProbeInput, RawGuard, Recovery};
+pub use driver::{FormatDriver, OpenMode, OpenOptions, ProbeInput, RawGuard, Recovery, probe};
 pub use error::{Error, ErrorKind, Location, Result};
 pub use extent::{Extent, ExtentKind, HostFile, HostPlace};
 pub use file_ref::{ContentId, FileName, FileRef, FileRole, NameKind};

@@ -1,1 +1,57 @@
-//! placeholder
+//! Disk images of any format, and chains that mix them.
+//!
+//! ```text
+//!   diskweave ──► chain ──────────────► core
+//!       ├─ feature vhdx  ──► vhdx  ───► core
+//!       └─ feature qcow2 ──► qcow2 ───► core
+//! ```
+//!
+//! | to | call |
+//! | --- | --- |
+//! | find out what a file is | [`probe`] |
+//! | open a disk with its parents | [`OpenDisk`] |
+//! | tell what an image is made of | [`ImageInfo`] |
+//! | compare two disks | [`compare`] |
+//! | check an image | [`check`] |
+//! | write a disk out as a raw image | [`convert_to_raw`] |
+//!
+//! An image from a stranger is opened alone: whatever other file it names stays closed until the
+//! caller hands over a [`ChainPolicy`](core::locate::ChainPolicy).
+//!
+//! # Example
+//!
+//! ```no_run
+//! use diskweave::core::BlockDevice;
+//! use diskweave::core::locate::ChainPolicy;
+//! use diskweave::OpenDisk;
+//!
+//! let disk = OpenDisk::new().policy(ChainPolicy::Beneath("images".into())).open("images/child.vhdx")?;
+//! let mut boot_sector = [0; 512];
+//! disk.read_at(&mut boot_sector, 0)?;
+//! println!("{} bytes in {} layers", disk.size(), disk.layer_count());
+//! # Ok::<(), diskweave::core::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod compare;
+mod convert;
+mod info;
+mod open;
+mod progress;
+mod registry;
+mod zeros;
+
+pub use blockdev_chain as chain;
+pub use blockdev_core as core;
+#[cfg(feature = "vhdx")]
+pub use vhdx_format as vhdx;
+
+pub use check::{Checked, check};
+pub use compare::{Comparison, compare};
+pub use convert::{ConvertOptions, convert_to_raw};
+pub use info::ImageInfo;
+pub use open::OpenDisk;
+pub use progress::{NoProgress, Progress};
+pub use registry::{driver, drivers, probe};

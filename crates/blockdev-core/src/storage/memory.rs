@@ -1,20 +1,38 @@
 //! A container in memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::past_end;
-use crate::{Error, ErrorKind, Result, Storage, fits};
+use crate::{Error, ErrorKind, FileId, Result, Storage, fits};
 
 /// Bytes in memory, readable and writable.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStorage {
     bytes: RwLock<Vec<u8>>,
+    identity: FileId,
+}
+
+/// Containers made so far by this process: each has an identity of its own.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+/// The space of identities that no device has.
+const IN_MEMORY: u64 = u64::MAX - 1;
+
+impl Default for MemoryStorage {
+    fn default() -> Self {
+        Self::from(Vec::new())
+    }
 }
 
 impl From<Vec<u8>> for MemoryStorage {
     fn from(bytes: Vec<u8>) -> Self {
         Self {
             bytes: RwLock::new(bytes),
+            identity: FileId {
+                space: IN_MEMORY,
+                file: MADE.fetch_add(1, Ordering::Relaxed),
+            },
         }
     }
 }
@@ -102,6 +120,10 @@ impl Storage for MemoryStorage {
         let clamp = |at: u64| usize::try_from(at).expect("inside a buffer");
         bytes[clamp(from)..clamp(to)].fill(0);
         Ok(())
+    }
+
+    fn identity(&self) -> Option<FileId> {
+        Some(self.identity)
     }
 
     fn is_read_only(&self) -> bool {

@@ -1,0 +1,136 @@
+//! One step down: the names of one reference, tried in order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use blockdev_core::locate::{ChainPolicy, Wanted};
+use blockdev_core::{
+    Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, OpenOptions, Result,
+    Storage,
+};
+
+use crate::builder::ChainBuilder;
+use crate::link::{FoundBy, Link};
+use crate::refusal::{Refusal, Refusals, Stage};
+use crate::verify;
+
+/// The search for the parent of one image.
+pub(crate) struct Search<'a> {
+    pub(crate) builder: &'a ChainBuilder<'a>,
+    pub(crate) options: &'a OpenOptions,
+    /// The chain so far.
+    pub(crate) links: &'a [Link],
+    /// Its last image, the one that refers.
+    pub(crate) child: &'a Link,
+    pub(crate) reference: &'a FileRef,
+    /// Of the parent's declared format.
+    pub(crate) driver: &'a dyn FormatDriver,
+    /// The caller answers for the format of this very file.
+    pub(crate) vouched: bool,
+}
+
+impl Search<'_> {
+    /// The parent, opened and checked.
+    pub(crate) fn run(&self) -> Result<Link> {
+        match &self.builder.policy {
+            ChainPolicy::Handles(resolver) => {
+                let wanted = Wanted {
+                    reference: self.reference,
+                    child: self.child.layer.info(),
+                };
+                let storage = resolver.resolve(&wanted)?.ok_or_else(|| {
+                    let message = format!("no file was supplied for the parent of {}", self.child);
+                    Error::new(ErrorKind::NeedsParent, message)
+                })?;
+                self.adopt(storage, None, FoundBy::Handle)
+                    .map_err(|refusal| {
+                        let child = self.child;
+                        refusal
+                            .error
+                            .context(format_args!("the file supplied as parent of {child}"))
+                    })
+            }
+            _ => self.by_name(),
+        }
+    }
+
+    fn by_name(&self) -> Result<Link> {
+        let mut refusals = Refusals::default();
+        for name in &self.reference.names {
+            match self.try_name(name) {
+                Ok(link) => return Ok(link),
+                // The right file is most likely there: another candidate would be a worse answer.
+                Err(refusal) if refusal.error.kind() == ErrorKind::Locked => {
+                    let parent = FoundBy::Name(name.clone());
+                    let context = format!("parent {parent} of {}", self.child);
+                    return Err(refusal.error.context(context));
+                }
+                Err(refusal) => refusals.push(name, refusal),
+            }
+        }
+        Err(refusals.into_error(self.child))
+    }
+
+    fn try_name(&self, name: &FileName) -> Result<Link, Refusal> {
+        let Some(path) = &name.path else {
+            return Err(Refusal::missing("the name means nothing on this host"));
+        };
+        let dir = match self.builder.directory(self.child.path.as_deref()) {
+            Some(dir) => dir,
+            None if path.has_root() => Path::new(""),
+            None => return Err(Refusal::missing("the image that names it has no directory")),
+        };
+        // A ring is to be told from a lock: locked only once the file is known to be another one.
+        let unlocked = FileOptions::read_only().with_lock(LockMode::None);
+        let opener = self.builder.opener;
+        let found = self
+            .builder
+            .policy
+            .follow(name, dir, opener, unlocked)
+            .map_err(Refusal::by_opener)?;
+        self.adopt(
+            found.storage,
+            Some(&found.path),
+            FoundBy::Name(name.clone()),
+        )
+    }
+
+    /// Makes the file at hand the parent, if it is the one.
+    fn adopt(
+        &self,
+        storage: Arc<dyn Storage>,
+        path: Option<&Path>,
+        found: FoundBy,
+    ) -> Result<Link, Refusal> {
+        let unusable = |error| Refusal::new(Stage::Found, error);
+        let identity = storage.identity();
+        verify::no_ring(self.links, identity).map_err(unusable)?;
+        if path.is_some() && self.builder.lock != LockMode::None {
+            storage.lock(self.builder.lock).map_err(unusable)?;
+        }
+        if self.distrusts_declarations() {
+            verify::no_contradiction(&*storage, self.driver, self.builder.drivers)
+                .map_err(unusable)?;
+        }
+        let layer = self.driver.open(storage, self.options).map_err(unusable)?;
+        let mismatch = |error| Refusal::new(Stage::Mismatched, error);
+        if self.builder.verify_linkage {
+            verify::linkage(self.reference, &*layer).map_err(mismatch)?;
+        }
+        verify::sector_size(self.reference, self.child.layer.info(), layer.info())
+            .map_err(mismatch)?;
+        Ok(Link {
+            layer,
+            path: path.map(Path::to_path_buf),
+            found,
+            identity,
+        })
+    }
+
+    /// True where the child's word on its parent's format is not enough: a guest that could write a
+    /// header into its raw disk must not choose how the disk is read, nor a stranger's image how
+    /// another file is.
+    fn distrusts_declarations(&self) -> bool {
+        !self.vouched && matches!(self.builder.policy, ChainPolicy::Beneath(_))
+    }
+}

@@ -1,0 +1,12 @@
+//! What chains must do, shown on layers and files made for the purpose.
+
+mod building;
+mod declared;
+mod fake;
+mod linkage;
+mod model;
+mod policy;
+mod reading;
+mod rings;
+mod sparse;
+mod writing;

@@ -1,0 +1,83 @@
+//! Is a file that was found the parent that was meant?
+
+use blockdev_core::{
+    DeviceInfo, Error, ErrorKind, FileId, FileRef, FormatDriver, Layer, Result, Storage, probe,
+};
+
+use crate::link::Link;
+
+/// The file is none of the chain's own, under whatever name.
+pub(crate) fn no_ring(links: &[Link], identity: Option<FileId>) -> Result<()> {
+    let Some(identity) = identity else {
+        // A storage without identity can only be stopped by the limit on depth.
+        return Ok(());
+    };
+    match links.iter().find(|link| link.identity == Some(identity)) {
+        None => Ok(()),
+        Some(link) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the images form a ring: {link} is below itself"),
+        )),
+    }
+}
+
+/// The file does not bear another format's mark and lack the declared one's.
+pub(crate) fn no_contradiction(
+    storage: &dyn Storage,
+    declared: &dyn FormatDriver,
+    drivers: &[&dyn FormatDriver],
+) -> Result<()> {
+    if probe(storage, &[declared])?.is_some() {
+        return Ok(());
+    }
+    match probe(storage, drivers)? {
+        None => Ok(()),
+        Some(other) => Err(Error::new(
+            ErrorKind::NotRecognised,
+            format!(
+                "declared to be {}, but it looks like {}",
+                declared.name(),
+                other.name()
+            ),
+        )),
+    }
+}
+
+/// The content is what the child was made from.
+pub(crate) fn linkage(reference: &FileRef, parent: &dyn Layer) -> Result<()> {
+    let Some(wanted) = reference.expected.first() else {
+        return Ok(());
+    };
+    let message = match parent.content_id() {
+        Some(id) if reference.expected.contains(&id) => return Ok(()),
+        Some(id) => format!("its content is {id}, the child was made from {wanted}"),
+        None => format!(
+            "{} images tell no content identity, the child was made from {wanted}",
+            parent.info().format
+        ),
+    };
+    Err(Error::new(ErrorKind::ParentMismatch, message))
+}
+
+/// Both disks have the sector size that the child's format demands.
+///
+/// A format that gives a parent's sector size speaks of parents of its own kind; others (raw) have
+/// no sector size of their own, and report a customary one.
+pub(crate) fn sector_size(
+    reference: &FileRef,
+    child: &DeviceInfo,
+    parent: &DeviceInfo,
+) -> Result<()> {
+    match reference.logical_sector_size {
+        Some(wanted) if child.format == parent.format && wanted != parent.logical_sector_size => {
+            Err(Error::new(
+                ErrorKind::ParentMismatch,
+                format!(
+                    "its logical sectors are {} bytes, the child's {wanted}",
+                    parent.logical_sector_size
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,194 @@
+//! Opening a disk: the file, its format, its parents.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blockdev_chain::{Chain, ChainBuilder, Top};
+use blockdev_core::FormatDriver;
+use blockdev_core::locate::{ChainPolicy, HostOpener, Opener};
+use blockdev_core::{
+    Error, ErrorKind, FileOptions, LockMode, OpenMode, OpenOptions, RawDriver, Result, Storage,
+};
+
+use crate::registry::{driver, drivers, probe, taken_for};
+
+/// How to open a disk. By default: read-only, its format guessed, alone.
+///
+/// # Example
+///
+/// ```no_run
+/// use diskweave::OpenDisk;
+///
+/// // A file that holds a disk and nothing else, and must not be taken for anything else.
+/// let disk = OpenDisk::new().format("raw").open("disk.img")?;
+/// # Ok::<(), diskweave::core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct OpenDisk {
+    format: Option<String>,
+    policy: ChainPolicy,
+    options: OpenOptions,
+    lock: Option<LockMode>,
+    verify_linkage: bool,
+    opener: Arc<dyn Opener>,
+}
+
+impl std::fmt::Debug for OpenDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenDisk")
+            .field("format", &self.format)
+            .field("policy", &self.policy)
+            .field("options", &self.options)
+            .field("lock", &self.lock)
+            .field("verify_linkage", &self.verify_linkage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for OpenDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A file with the format it is to be opened as.
+pub(crate) struct OpenFile {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) path: PathBuf,
+    pub(crate) driver: &'static dyn FormatDriver,
+    guessed: bool,
+}
+
+impl OpenDisk {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            format: None,
+            policy: ChainPolicy::Deny,
+            options: OpenOptions::read_only(),
+            lock: None,
+            verify_linkage: true,
+            opener: Arc::new(HostOpener),
+        }
+    }
+
+    /// The image's format; nothing is guessed then.
+    #[must_use]
+    pub fn format(mut self, format: impl Into<String>) -> Self {
+        self.format = Some(format.into());
+        self
+    }
+
+    /// Which other files the image may make the library open.
+    #[must_use]
+    pub fn policy(mut self, policy: ChainPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Mode, recovery, strictness and limits.
+    #[must_use]
+    pub fn options(mut self, options: OpenOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The lock held on every file; by default others may read what is read here, and nobody may
+    /// use what is written here.
+    #[must_use]
+    pub fn lock(mut self, lock: LockMode) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    /// Whether a parent must be the very one the child was made from. Default: yes.
+    #[must_use]
+    pub fn verify_linkage(mut self, verify: bool) -> Self {
+        self.verify_linkage = verify;
+        self
+    }
+
+    /// Who turns paths into open files. Default: the host.
+    #[must_use]
+    pub fn opener(mut self, opener: Arc<dyn Opener>) -> Self {
+        self.opener = opener;
+        self
+    }
+
+    /// Opens the disk at `path` with all the parents the policy allows it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::Locked`], those of the format, and those of
+    /// [`ChainBuilder::build`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Chain> {
+        let file = self.open_file(path.as_ref())?;
+        self.builder(file.guessed).build(top(file))
+    }
+
+    /// As [`open`](Self::open), but where a parent cannot be opened gives what is above it,
+    /// together with what is wrong.
+    ///
+    /// # Errors
+    /// Only those of the image at `path` itself.
+    pub fn open_partial(&self, path: impl AsRef<Path>) -> Result<(Chain, Option<Error>)> {
+        let file = self.open_file(path.as_ref())?;
+        self.builder(file.guessed).build_partial(top(file))
+    }
+
+    /// The image's own file and format, with no parent looked for.
+    pub(crate) fn open_file(&self, path: &Path) -> Result<OpenFile> {
+        let writable = self.options.mode == OpenMode::ReadWrite;
+        let file = if writable {
+            FileOptions::read_write()
+        } else {
+            FileOptions::read_only()
+        };
+        let file = file.with_lock(self.lock.unwrap_or(file.lock));
+        let storage = self.opener.open(path, file)?;
+        let (driver, guessed) = match &self.format {
+            Some(name) => {
+                let unknown =
+                    || Error::new(ErrorKind::Unsupported, format!("unknown format {name:?}"));
+                (driver(name).ok_or_else(unknown)?, false)
+            }
+            None => match probe(&*storage)? {
+                Some(driver) => (driver, true),
+                None => (&RawDriver as &dyn FormatDriver, true),
+            },
+        };
+        Ok(OpenFile {
+            storage,
+            path: path.to_path_buf(),
+            driver,
+            guessed,
+        })
+    }
+
+    /// The options under which the image itself is opened.
+    pub(crate) fn core_options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    fn builder(&self, guessed: bool) -> ChainBuilder<'_> {
+        let mut options = self.options.clone();
+        if guessed {
+            // Only a raw image heeds it: a guest must not choose what its disk is taken for.
+            options = options.with_raw_guard(Arc::new(taken_for));
+        }
+        let builder = ChainBuilder::new(drivers())
+            .policy(self.policy.clone())
+            .options(options)
+            .opener(&*self.opener)
+            .verify_linkage(self.verify_linkage);
+        match self.lock {
+            // Parents are only read, whatever is done to the top.
+            Some(lock) if lock != LockMode::Exclusive => builder.lock(lock),
+            _ => builder,
+        }
+    }
+}
+
+fn top(file: OpenFile) -> Top {
+    Top::storage(file.storage, file.driver.name()).at(file.path)
+}
