@@ -147,6 +147,12 @@ impl Error {
         self.0.kind
     }
 
+    /// What went wrong, without the place.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The structure and host offset, where the failure is about one.
     #[must_use]
     pub fn location(&self) -> Option<&Location> {

@@ -88,9 +88,12 @@ impl Checker {
         if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) {
             return Err(error);
         }
-        let offset = error.location().map(|at| at.offset);
+        let (offset, message) = match error.location() {
+            Some(at) => (Some(at.offset), format!("{}: {}", at.structure, error.message())),
+            None => (None, error.message().to_string()),
+        };
         let severity = Severity::Corruption;
-        let message = error.to_string().into();
+        let message = message.into();
         self.report.push(
             Finding {
                 severity,

@@ -133,7 +133,7 @@ impl HeaderCopy {
             refused("header-log-offset", error);
         }
         if self.log_range().is_none_or(|log| log.end() > file_len) {
-            let found = format!("{:#x}, {} bytes long,", self.log_offset, self.log_length);
+            let found = format!("{:#x}, {} bytes long", self.log_offset, self.log_length);
             let error = self.field("LogOffset", found, "a log that ends inside the file");
             refused("header-log-outside-file", error);
         }

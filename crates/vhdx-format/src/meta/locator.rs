@@ -72,7 +72,7 @@ impl ParentLocator {
                 let part = part
                     .filter(|_| start > 0 && len > 0 && len % 2 == 0)
                     .ok_or_else(|| {
-                        let found = format!("at {start}, {len} bytes long,");
+                        let found = format!("at {start}, {len} bytes long");
                         field(name, found, "an even number of bytes inside the item")
                     })?;
                 let units = part

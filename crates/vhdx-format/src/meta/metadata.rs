@@ -300,7 +300,7 @@ fn entry_problems(entry: &MetadataEntry, region_len: u64, problems: &mut Vec<Pro
             ));
         }
         Some(range) if range.start() < BYTES as u64 || range.end() > region_len => {
-            let found = format!("{:#x}, {} bytes long,", entry.offset, entry.length);
+            let found = format!("{:#x}, {} bytes long", entry.offset, entry.length);
             let expected = "an item between the table and the end of the region";
             let error = entry.field("Offset", found, expected);
             problems.push(Problem::refused(

@@ -190,7 +190,7 @@ impl RegionTable {
             problems.push(Problem::refused(SECTION, "region-length", REFERENCE, error));
         }
         if entry.range().is_none_or(|range| range.end() > file_len) {
-            let found = format!("{:#x}, {} bytes long,", entry.file_offset, entry.length);
+            let found = format!("{:#x}, {} bytes long", entry.file_offset, entry.length);
             let error = entry.field("FileOffset", found, "a region that ends inside the file");
             let mut problem = Problem::refused(SECTION, "region-outside-file", REFERENCE, error);
             if !known {

@@ -1,0 +1,294 @@
+//! The command line's arguments.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use diskweave::OpenDisk;
+use diskweave::core::locate::ChainPolicy;
+use diskweave::core::{LockMode, OpenOptions, Recovery};
+
+/// Disk images: raw and VHDX, alone and in chains.
+#[derive(Debug, Parser)]
+#[command(name = "diskweave", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Tell what an image is
+    Info(Info),
+    /// Show what each part of a disk is, and where it is stored
+    Map(Map),
+    /// Write a disk out as another image
+    Convert(Convert),
+    /// Compare what two disks read: exit code 0 the same, 1 different, 2 failed
+    Compare(Compare),
+    /// Check an image: exit code 0 clean, 1 failed, 2 corrupt, 3 leaks, 63 nothing to check
+    Check(Check),
+    /// Show an image's structures, field by field
+    Sections(Sections),
+    /// Show an image and its parents: how each was found, and whether it belongs
+    Chain(Chain),
+}
+
+/// How images are opened.
+#[derive(Debug, Args)]
+pub(crate) struct Open {
+    /// Read an image that another process is writing to
+    #[arg(short = 'U', long = "force-share")]
+    force_share: bool,
+
+    /// Which files an image may name as its parents
+    #[arg(long, value_enum, default_value_t = Parents::Beneath, value_name = "WHICH")]
+    parents: Parents,
+
+    /// Accept a parent that is not the one the child was made from
+    #[arg(long)]
+    any_parent: bool,
+
+    /// What to do with an image that was not closed cleanly; no file is changed
+    #[arg(long, value_enum, default_value_t = Unclean::Auto, value_name = "HOW")]
+    recovery: Unclean,
+
+    /// Refuse what the format's specification reserves or this program does not know
+    #[arg(long)]
+    strict_format: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Parents {
+    /// None: only the image itself is opened
+    None,
+    /// Those below the directory of the image, by relative names
+    Beneath,
+    /// Any file at all
+    Any,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Unclean {
+    /// Recover it in memory
+    Auto,
+    /// Refuse it
+    Refuse,
+    /// Show it as it lies on disk
+    Ignore,
+}
+
+impl Open {
+    /// True when an image that is being written to may be read.
+    pub(crate) fn shared(&self) -> bool {
+        self.force_share
+    }
+
+    /// The library's options for the image at `path`, of `format` if one was said.
+    pub(crate) fn disk(&self, path: &Path, format: Option<&String>) -> OpenDisk {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let policy = match self.parents {
+            Parents::None => ChainPolicy::Deny,
+            Parents::Beneath => ChainPolicy::Beneath(directory),
+            Parents::Any => ChainPolicy::Any,
+        };
+        let recovery = match self.recovery {
+            Unclean::Auto => Recovery::Auto,
+            Unclean::Refuse => Recovery::Refuse,
+            Unclean::Ignore => Recovery::Ignore,
+        };
+        let options = OpenOptions::read_only()
+            .with_recovery(recovery)
+            .with_strict(self.strict_format);
+        let mut disk = OpenDisk::new()
+            .policy(policy)
+            .options(options)
+            .verify_linkage(!self.any_parent);
+        if self.force_share {
+            disk = disk.lock(LockMode::Unprotected);
+        }
+        match format {
+            Some(format) => disk.format(format),
+            None => disk,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// Tell about the parents as well
+    #[arg(long)]
+    pub(crate) backing_chain: bool,
+    /// The image
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// First byte to tell about
+    #[arg(short, long, default_value_t = 0, value_name = "BYTES")]
+    pub(crate) start_offset: u64,
+    /// How many bytes to tell about
+    #[arg(short = 'l', long, value_name = "BYTES")]
+    pub(crate) max_length: Option<u64>,
+    /// The image
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the source; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Format of the destination
+    #[arg(
+        short = 'O',
+        long = "output-format",
+        default_value = "raw",
+        value_name = "FMT"
+    )]
+    pub(crate) output_format: String,
+    /// Show progress
+    #[arg(short, long = "show-progress")]
+    pub(crate) progress: bool,
+    /// How to show progress; a bar on a terminal if not said
+    #[arg(long = "progress", value_enum, value_name = "HOW")]
+    pub(crate) progress_style: Option<ProgressStyle>,
+    /// Show nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Make holes of zeros that are at least so long; 0 for none
+    #[arg(short = 'S', long = "sparse-size", default_value = "4k", value_name = "BYTES",
+          value_parser = crate::output::size::parse)]
+    pub(crate) sparse_size: u64,
+    /// How many parts of the disk are dealt with at once
+    #[arg(short = 'm', long = "parallel", value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// The disk to read
+    pub(crate) source: PathBuf,
+    /// The image to write; replaced when the new one is whole
+    pub(crate) destination: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressStyle {
+    /// A bar with rate and time left
+    Bar,
+    /// One JSON object a line, on standard error
+    Json,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the first image; guessed if not said
+    #[arg(short, long = "a-format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Format of the second image; guessed if not said
+    #[arg(short = 'F', long = "b-format", value_name = "FMT")]
+    pub(crate) second_format: Option<String>,
+    /// Sizes and allocation must be the same too
+    #[arg(short, long)]
+    pub(crate) strict: bool,
+    /// Show progress
+    #[arg(short, long = "show-progress")]
+    pub(crate) progress: bool,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The first image
+    pub(crate) first: PathBuf,
+    /// The second image
+    pub(crate) second: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sections {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// The image
+    pub(crate) file: PathBuf,
+    /// Which structure
+    #[arg(value_enum)]
+    pub(crate) section: Section,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// File type identifier and both headers
+    Header,
+    /// Both region tables
+    Region,
+    /// Metadata table and items
+    Metadata,
+    /// Block allocation table: the entries that are not 0
+    Bat,
+    /// Log entries
+    Log,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chain {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// The image
+    pub(crate) file: PathBuf,
+}

@@ -1,0 +1,64 @@
+//! `compare`: the exit code is the answer.
+
+use diskweave::{Comparison, NoProgress, Progress};
+
+use super::shown;
+use crate::args::Compare;
+use crate::failure::Failure;
+use crate::output::progress;
+
+const SAME: u8 = 0;
+const DIFFERENT: u8 = 1;
+const FAILED: u8 = 2;
+
+pub(crate) fn run(args: &Compare) -> Result<u8, Failure> {
+    let open = |path, format: &Option<String>| {
+        let disk = args.open.disk(path, format.as_ref());
+        disk.open(path)
+            .map_err(|e| Failure::about(shown(path), e).with_code(FAILED))
+    };
+    let (first, second) = (
+        open(&args.first, &args.format)?,
+        open(&args.second, &args.second_format)?,
+    );
+    let watcher: Box<dyn Progress> = if args.progress {
+        progress::choose(None, true, args.quiet)
+    } else {
+        Box::new(NoProgress)
+    };
+    let result = diskweave::compare(&first, &second, args.strict, &*watcher);
+    drop(watcher);
+    let result = result.map_err(|e| Failure::about("compare", e).with_code(FAILED))?;
+    let say = |text: &str| {
+        if !args.quiet {
+            println!("{text}");
+        }
+    };
+    Ok(match result {
+        Comparison::Identical { sizes_differ } => {
+            if sizes_differ {
+                say("Warning: Image size mismatch!");
+            }
+            say("Images are identical.");
+            SAME
+        }
+        Comparison::ContentDiffers { offset } => {
+            // By sector, as qemu-img tells it.
+            say(&format!(
+                "Content mismatch at offset {}!",
+                offset / 512 * 512
+            ));
+            DIFFERENT
+        }
+        Comparison::SizesDiffer => {
+            say("Strict mode: Image size mismatch!");
+            DIFFERENT
+        }
+        Comparison::AllocationDiffers { offset } => {
+            say(&format!(
+                "Strict mode: Offset {offset} block status mismatch!"
+            ));
+            DIFFERENT
+        }
+    })
+}

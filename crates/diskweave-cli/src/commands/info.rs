@@ -1,0 +1,167 @@
+//! `info`: what an image is, in the words and the JSON of `qemu-img info`.
+
+use diskweave::ImageInfo;
+use diskweave::core::Layer;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{shown, vhdx_facts};
+use crate::args::{Info, Output};
+use crate::failure::Failure;
+use crate::output::size::human;
+use crate::output::{json, tree};
+
+pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
+    let about = |e| Failure::about(shown(&args.file), e);
+    let disk = args.open.disk(&args.file, args.format.as_ref());
+    // Telling about one image takes no other file.
+    let disk = if args.backing_chain {
+        disk
+    } else {
+        disk.policy(diskweave::core::locate::ChainPolicy::Deny)
+    };
+    let (chain, problem) = disk.open_partial(&args.file).map_err(about)?;
+    let images: Vec<Image> = ImageInfo::of_chain(&chain)
+        .map_err(about)?
+        .into_iter()
+        .zip(chain.layers())
+        .map(|(info, layer)| Image::new(&info, layer))
+        .collect();
+    match args.output {
+        Output::Human => {
+            let texts: Vec<String> = images.iter().map(Image::text).collect();
+            print!("{}", texts.join("\n"));
+        }
+        Output::Json if args.backing_chain => json::print(&images)?,
+        Output::Json => json::print(&images[0])?,
+    }
+    match problem {
+        // What could be told was told first.
+        Some(problem) => Err(about(problem)),
+        None => Ok(0),
+    }
+}
+
+/// One image, in the schema of `qemu-img info --output json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Image {
+    children: Vec<Child>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backing_filename_format: Option<String>,
+    virtual_size: u64,
+    filename: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_size: Option<u32>,
+    format: &'static str,
+    actual_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format_specific: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    full_backing_filename: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backing_filename: Option<String>,
+    dirty_flag: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Child {
+    name: &'static str,
+    info: File,
+}
+
+/// The file beneath an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    children: [Value; 0],
+    virtual_size: u64,
+    filename: String,
+    format: &'static str,
+    actual_size: u64,
+    format_specific: Value,
+    dirty_flag: bool,
+}
+
+impl Image {
+    fn new(info: &ImageInfo, layer: &dyn Layer) -> Self {
+        let filename = info.path.display().to_string();
+        let file = File {
+            children: [],
+            virtual_size: info.file_len,
+            filename: filename.clone(),
+            format: "file",
+            actual_size: info.allocated_len,
+            format_specific: json!({ "type": "file", "data": {} }),
+            dirty_flag: false,
+        };
+        let parent = info.parent.as_ref();
+        Self {
+            children: vec![Child {
+                name: "file",
+                info: file,
+            }],
+            backing_filename_format: parent.and_then(|parent| parent.format.clone()),
+            virtual_size: info.virtual_size,
+            filename,
+            cluster_size: info.block_size,
+            format: info.format,
+            actual_size: info.allocated_len,
+            format_specific: vhdx_facts::of_layer(layer)
+                .map(|data| json!({ "type": info.format, "data": data })),
+            full_backing_filename: info.parent_path.as_ref().map(|p| p.display().to_string()),
+            backing_filename: parent
+                .and_then(|parent| parent.names.first())
+                .map(|name| name.stored.clone()),
+            dirty_flag: info.dirty,
+        }
+    }
+
+    fn text(&self) -> String {
+        let escaped = |text: &str| text.escape_debug().to_string().replace("\\\\", "\\");
+        let mut out = format!(
+            "image: {}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
+            escaped(&self.filename),
+            self.format,
+            human(self.virtual_size),
+            self.virtual_size,
+            human(self.actual_size)
+        );
+        if let Some(size) = self.cluster_size {
+            out += &format!("cluster_size: {size}\n");
+        }
+        if self.dirty_flag {
+            out += "cleanly shut down: no\n";
+        }
+        if let Some(name) = &self.backing_filename {
+            out += &format!("backing file: {}", escaped(name));
+            match &self.full_backing_filename {
+                Some(full) if full != name => {
+                    out += &format!(" (actual path: {})\n", escaped(full));
+                }
+                _ => out += "\n",
+            }
+        }
+        if let Some(format) = &self.backing_filename_format {
+            out += &format!("backing file format: {}\n", escaped(format));
+        }
+        if let Some(specific) = &self.format_specific {
+            out += "Format specific information:\n";
+            out += &tree::text(&specific["data"], 4);
+        }
+        for child in &self.children {
+            let file = &child.info;
+            out += &format!(
+                "Child node '/{}':\n    filename: {}\n    protocol type: {}\n    file length: {} ({} \
+                 bytes)\n    disk size: {}\n",
+                child.name,
+                escaped(&file.filename),
+                file.format,
+                human(file.virtual_size),
+                file.virtual_size,
+                human(file.actual_size)
+            );
+        }
+        out
+    }
+}

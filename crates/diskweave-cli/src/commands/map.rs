@@ -1,0 +1,95 @@
+//! `map`: what each part of a disk is, and where it is stored.
+
+use std::io::{BufWriter, Write, stdout};
+
+use diskweave::core::{BlockDevice, Extent, ExtentKind, HostPlace};
+
+use super::shown;
+use crate::args::{Map, Output};
+use crate::failure::Failure;
+
+pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
+    let disk = args.open.disk(&args.file, args.format.as_ref());
+    let about = |e| Failure::about(shown(&args.file), e);
+    let (chain, problem) = disk.open_partial(&args.file).map_err(about)?;
+    if let Some(problem) = problem {
+        return Err(about(problem));
+    }
+    let paths: Vec<String> = chain
+        .links()
+        .map(|link| {
+            link.path
+                .map_or_else(String::new, |path| path.display().to_string())
+        })
+        .collect();
+    let mut out = BufWriter::new(stdout().lock());
+    let mut lines = 0;
+    if args.output == Output::Human {
+        writeln!(
+            out,
+            "{:<16}{:<16}{:<16}File",
+            "Offset", "Length", "Mapped to"
+        )?;
+    }
+    let length = args.max_length.unwrap_or(u64::MAX);
+    for extent in chain.extents(args.start_offset, length) {
+        let (start, extent) = extent.map_err(about)?;
+        match args.output {
+            Output::Json => {
+                out.write_all(if lines == 0 { b"[" } else { b",\n" })?;
+                write!(out, "{}", as_json(start, &extent, chain.is_detached()))?;
+            }
+            Output::Human => {
+                let depth = usize::try_from(extent.depth).expect("the depth of a layer");
+                as_row(&mut out, start, &extent, &paths[depth])?;
+            }
+        }
+        lines += 1;
+    }
+    if args.output == Output::Json {
+        writeln!(out, "{}", if lines == 0 { "[]" } else { "]" })?;
+    }
+    out.flush()?;
+    Ok(0)
+}
+
+/// One object, laid out as `qemu-img map` does.
+fn as_json(start: u64, extent: &Extent, detached: bool) -> String {
+    let absent = extent.kind == ExtentKind::Absent;
+    let present = !absent;
+    // What is in a parent that is not open is not known to be zeros.
+    let zero = extent.kind == ExtentKind::Zero || (absent && !detached);
+    let data = matches!(extent.kind, ExtentKind::Data | ExtentKind::Compressed);
+    let compressed = extent.kind == ExtentKind::Compressed;
+    let offset = match extent.host {
+        Some(HostPlace { offset, .. }) if !compressed => format!(", \"offset\": {offset}"),
+        _ => String::new(),
+    };
+    format!(
+        "{{ \"start\": {start}, \"length\": {}, \"depth\": {}, \"present\": {present}, \"zero\": \
+         {zero}, \"data\": {data}, \"compressed\": {compressed}{offset}}}",
+        extent.len, extent.depth
+    )
+}
+
+/// One row for data; the rest is left out, as `qemu-img map` does.
+fn as_row(out: &mut impl Write, start: u64, extent: &Extent, path: &str) -> Result<(), Failure> {
+    match (extent.kind, extent.host) {
+        (ExtentKind::Data, Some(host)) => {
+            let column = |n: u64| {
+                if n == 0 {
+                    "0".into()
+                } else {
+                    format!("{n:#x}")
+                }
+            };
+            let [from, len, to] = [start, extent.len, host.offset].map(column);
+            writeln!(out, "{from:<16}{len:<16}{to:<16}{}", path.escape_debug())?;
+            Ok(())
+        }
+        (ExtentKind::Data | ExtentKind::Compressed, _) => Err(Failure::new(
+            "File contains external, encrypted or compressed clusters.",
+        )),
+        (ExtentKind::Zero | ExtentKind::Absent, _) => Ok(()),
+    }
+}

@@ -1,0 +1,34 @@
+//! One command per file.
+
+mod chain;
+mod check;
+mod compare;
+mod convert;
+mod info;
+mod map;
+mod sections;
+mod vhdx_facts;
+
+use std::fmt::Display;
+use std::path::Path;
+
+use crate::args::Command;
+use crate::failure::Failure;
+
+/// Runs `command` and gives the exit code.
+pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
+    match command {
+        Command::Info(args) => info::run(args),
+        Command::Map(args) => map::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Compare(args) => compare::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Sections(args) => sections::run(args),
+        Command::Chain(args) => chain::run(args),
+    }
+}
+
+/// A path in a message, unable to steer the terminal.
+fn shown(path: &Path) -> impl Display {
+    format!("'{}'", path.display().to_string().escape_debug())
+}

@@ -1,0 +1,6 @@
+//! How answers look.
+
+pub(crate) mod json;
+pub(crate) mod progress;
+pub(crate) mod size;
+pub(crate) mod tree;
