@@ -45,6 +45,8 @@ mod zeros;
 
 pub use blockdev_chain as chain;
 pub use blockdev_core as core;
+#[cfg(feature = "qcow2")]
+pub use qcow2_format as qcow2;
 #[cfg(feature = "vhdx")]
 pub use vhdx_format as vhdx;
 

@@ -6,6 +6,8 @@ use blockdev_core::{FormatDriver, RawDriver, Result, Storage};
 static DRIVERS: &[&dyn FormatDriver] = &[
     #[cfg(feature = "vhdx")]
     &vhdx_format::VhdxDriver,
+    #[cfg(feature = "qcow2")]
+    &qcow2_format::Qcow2Driver,
     &RawDriver,
 ];
 
@@ -15,7 +17,7 @@ pub fn drivers() -> &'static [&'static dyn FormatDriver] {
     DRIVERS
 }
 
-/// The format called `name`: `raw`, `vhdx`.
+/// The format called `name`: `raw`, `vhdx`, `qcow2`.
 #[must_use]
 pub fn driver(name: &str) -> Option<&'static dyn FormatDriver> {
     DRIVERS.iter().find(|driver| driver.name() == name).copied()
