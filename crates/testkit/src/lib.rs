@@ -1,1 +1,28 @@
-//! placeholder
+//! What the tests of every crate share; shipped by none.
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | [`conformance`] | does this device behave as a block device must? |
+//! | [`counting`] | what was read, written, opened; what happens when the host fails? |
+//! | [`corpus`] | does it read the images whose content is known? |
+//! | [`oracle`] | what do `qemu-img`, libvhdi and 7-Zip say? |
+//! | [`mutate`] | does it survive damaged images? |
+//! | [`folded`] | … and what a fuzzer makes of them? |
+//! | [`vhdx_builder`] | images with any content and any fault, made without the library |
+//!
+//! Failures are panics with the place and the bytes in them: everything here is called from tests.
+//! What a machine lacks (a tool, the corpus) is said loudly on the terminal and skipped, but is a
+//! failure where the environment variable `CI` is `true`.
+
+pub mod conformance;
+pub mod corpus;
+pub mod counting;
+mod env;
+pub mod folded;
+pub mod mutate;
+pub mod oracle;
+mod rng;
+
+pub mod vhdx_builder;
+
+pub use rng::Rng;
