@@ -1,2 +1,89 @@
-//! placeholder
-fn main() {}
+//! The project's tasks: `cargo xtask TASK`. No dependencies, one table.
+
+// A program for people at a terminal: what it does is what it prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod arrows;
+mod demo;
+mod fuzz;
+mod setup;
+mod sh;
+mod test;
+
+use std::process::ExitCode;
+
+use sh::Outcome;
+
+struct Task {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Outcome,
+}
+
+const TASKS: &[Task] = &[
+    Task {
+        name: "setup",
+        arguments: "",
+        about: "install the tools that tests compare with, where they are missing (apt)",
+        run: |_| setup::run(),
+    },
+    Task {
+        name: "test",
+        arguments: "",
+        about: "everything: setup, format, lints, tests, docs, arrows, features, a short fuzz",
+        run: |_| test::run(),
+    },
+    Task {
+        name: "arrows",
+        arguments: "",
+        about: "check that crates depend on each other as the design says, and on nothing more",
+        run: |_| arrows::run(),
+    },
+    Task {
+        name: "demo",
+        arguments: "",
+        about: "build the command and show it at work on the images in testdata/",
+        run: |_| demo::run(),
+    },
+    Task {
+        name: "fuzz",
+        arguments: "TARGET|--all SECONDS",
+        about: "fuzz one target, or each of them, for so many seconds",
+        run: fuzz::run,
+    },
+    Task {
+        name: "help",
+        arguments: "",
+        about: "this list",
+        run: |_| {
+            print!("{}", help());
+            Ok(())
+        },
+    },
+];
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask TASK\n\n");
+    for task in TASKS {
+        let call = format!("{} {}", task.name, task.arguments);
+        text.push_str(&format!("  {call:<28} {}\n", task.about));
+    }
+    text
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let name = arguments.first().map_or("help", String::as_str);
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprint!("no task {name:?}\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    match (task.run)(arguments.get(1..).unwrap_or_default()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nxtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

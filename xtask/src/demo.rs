@@ -1,0 +1,152 @@
+//! The command at work on images the project ships.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::sh::{self, Outcome};
+
+/// SHA-256 of the disks in the images, as others read them: see `testdata/README.md`.
+const BASE: &str = "9ce2fb1395cd2ffe7494dc11f5d950b9a99d944cf7031f737b1dbd2b9de2f0b1";
+const CHILD: &str = "ddb3c8b154efc527148e89eb8e3916f9eeb4eef87cb9c61a507c40f3967bd294";
+const DIRTY: &str = "fc39331a7a6144bdcefbe2c434048afd60f542b914b91c1647996c2b27a41a94";
+
+pub(crate) fn run() -> Outcome {
+    sh::run(&mut sh::cargo(&[
+        "build",
+        "--locked",
+        "--release",
+        "--package",
+        "diskweave-cli",
+    ]))?;
+    let demo = Demo::new()?;
+    let result = demo
+        .dynamic()
+        .and_then(|()| demo.dirty_log())
+        .and_then(|()| demo.chain());
+    // The folder goes whether it went well or not.
+    let removed = std::fs::remove_dir_all(&demo.dir).map_err(|error| error.to_string());
+    result.and(removed)?;
+    println!("\nEverything went as it should.");
+    Ok(())
+}
+
+struct Demo {
+    diskweave: PathBuf,
+    dir: PathBuf,
+}
+
+impl Demo {
+    /// A fresh folder with copies of the images, so that names on the screen are short.
+    fn new() -> Outcome<Self> {
+        let dir = std::env::temp_dir().join(format!("diskweave-demo-{}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        for image in ["chain/base.vhdx", "chain/child1.vhdx", "dirty-log.vhdx"] {
+            let from = sh::root().join("testdata/vhdx").join(image);
+            let name = Path::new(image).file_name().unwrap_or_default();
+            std::fs::copy(&from, dir.join(name))
+                .map_err(|error| format!("{}: {error}", from.display()))?;
+        }
+        let diskweave = target_dir()?.join("release").join(program("diskweave"));
+        Ok(Self { diskweave, dir })
+    }
+
+    fn dynamic(&self) -> Outcome {
+        title("A dynamic VHDX");
+        self.diskweave(0, &["info", "base.vhdx"])?;
+        self.diskweave(0, &["map", "base.vhdx"])?;
+        self.diskweave(0, &["check", "base.vhdx"])?;
+        self.diskweave(0, &["convert", "-O", "raw", "base.vhdx", "base.raw"])?;
+        self.diskweave(0, &["compare", "base.vhdx", "base.raw"])?;
+        self.has_content("base.raw", BASE)?;
+        self.qemu_agrees("base.vhdx", "base.raw")
+    }
+
+    fn dirty_log(&self) -> Outcome {
+        title("A VHDX whose writer was cut off: its log is not empty");
+        let before = self.bytes("dirty-log.vhdx")?;
+        self.diskweave(0, &["info", "dirty-log.vhdx"])?;
+        self.diskweave(0, &["sections", "dirty-log.vhdx", "log"])?;
+        self.diskweave(0, &["check", "dirty-log.vhdx"])?;
+        self.diskweave(
+            0,
+            &["convert", "-O", "raw", "dirty-log.vhdx", "dirty-log.raw"],
+        )?;
+        self.diskweave(0, &["compare", "dirty-log.vhdx", "dirty-log.raw"])?;
+        self.has_content("dirty-log.raw", DIRTY)?;
+        if self.bytes("dirty-log.vhdx")? != before {
+            return Err("reading changed the image".into());
+        }
+        println!("The log was replayed in memory; not a byte of dirty-log.vhdx has changed.");
+        Ok(())
+    }
+
+    fn chain(&self) -> Outcome {
+        title("A differencing VHDX and its parent");
+        self.diskweave(0, &["chain", "child1.vhdx"])?;
+        self.diskweave(0, &["info", "--backing-chain", "child1.vhdx"])?;
+        self.diskweave(0, &["map", "child1.vhdx"])?;
+        self.diskweave(0, &["check", "child1.vhdx"])?;
+        self.diskweave(0, &["convert", "-O", "raw", "child1.vhdx", "child1.raw"])?;
+        self.diskweave(0, &["compare", "child1.vhdx", "child1.raw"])?;
+        self.has_content("child1.raw", CHILD)?;
+        // Parent and child are not the same disk, and the exit code says so.
+        self.diskweave(1, &["compare", "child1.vhdx", "base.vhdx"])
+    }
+
+    fn diskweave(&self, expected: i32, arguments: &[&str]) -> Outcome {
+        println!();
+        let mut command = Command::new(&self.diskweave);
+        sh::run_to(command.current_dir(&self.dir).args(arguments), expected)
+    }
+
+    fn bytes(&self, name: &str) -> Outcome<Vec<u8>> {
+        std::fs::read(self.dir.join(name)).map_err(|error| format!("{name}: {error}"))
+    }
+
+    /// Holds a converted disk against the hash that others got from the same image.
+    fn has_content(&self, name: &str, hash: &str) -> Outcome {
+        if !sh::installed("sha256sum") {
+            println!("(no sha256sum here: the content is not held against the known hash)");
+            return Ok(());
+        }
+        let mut command = Command::new("sha256sum");
+        let found = sh::output(command.current_dir(&self.dir).arg(name))?;
+        println!("\n$ sha256sum {name}\n{}", found.trim());
+        if found.starts_with(hash) {
+            println!("That is the known content.");
+            Ok(())
+        } else {
+            Err(format!("{name} should have the SHA-256 {hash}"))
+        }
+    }
+
+    fn qemu_agrees(&self, image: &str, raw: &str) -> Outcome {
+        if !sh::installed("qemu-img") {
+            println!("(no qemu-img here: it is not asked for its opinion)");
+            return Ok(());
+        }
+        println!();
+        let mut command = Command::new("qemu-img");
+        command.args(["compare", "-f", "vhdx", "-F", "raw", image, raw]);
+        sh::run(command.current_dir(&self.dir))
+    }
+}
+
+fn title(text: &str) {
+    println!("\n=== {text}");
+}
+
+fn program(name: &str) -> String {
+    format!("{name}{}", std::env::consts::EXE_SUFFIX)
+}
+
+/// Where cargo puts what it builds: this program lies there itself.
+fn target_dir() -> Outcome<PathBuf> {
+    let here = std::env::current_exe().map_err(|error| error.to_string())?;
+    let found = here
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists());
+    found
+        .map(Path::to_path_buf)
+        .ok_or_else(|| "cannot tell where cargo builds".into())
+}

@@ -1,0 +1,73 @@
+//! Everything that must hold before a change goes in.
+
+use std::time::Instant;
+
+use crate::sh::{self, Outcome};
+use crate::{arrows, fuzz, setup};
+
+/// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
+const SMOKE_SECONDS: &str = "5";
+
+type Step = (&'static str, fn() -> Outcome);
+
+/// In the order in which they are likely to fail and quick to say so.
+const STEPS: &[Step] = &[
+    ("tools", setup::run),
+    ("format", || {
+        sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))
+    }),
+    ("arrows", arrows::run),
+    ("lints", lints),
+    ("features", features),
+    ("tests", tests),
+    ("documentation", documentation),
+    ("fuzz smoke", smoke),
+];
+
+pub(crate) fn run() -> Outcome {
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n=== {name}");
+        let start = Instant::now();
+        step().map_err(|error| format!("{name}: {error}"))?;
+        times.push((name, start.elapsed()));
+    }
+    println!();
+    for (name, time) in times {
+        println!("{name:<14} ok {:>6.1} s", time.as_secs_f64());
+    }
+    Ok(())
+}
+
+fn lints() -> Outcome {
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
+    sh::run(sh::cargo(&clippy).args(["--", "-D", "warnings"]))
+}
+
+/// The facade with one format, with none, and with the other.
+fn features() -> Outcome {
+    let facade = ["check", "--locked", "-p", "diskweave"];
+    for features in ["vhdx", "qcow2", ""] {
+        let mut command = sh::cargo(&facade);
+        sh::run(command.args(["--no-default-features", "--features", features]))?;
+    }
+    Ok(())
+}
+
+/// Unit, integration and documentation tests.
+fn tests() -> Outcome {
+    sh::run(&mut sh::cargo(&["test", "--locked", "--workspace"]))
+}
+
+fn documentation() -> Outcome {
+    let mut doc = sh::cargo(&["doc", "--locked", "--no-deps", "--workspace"]);
+    sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn smoke() -> Outcome {
+    if !sh::root().join("fuzz/Cargo.toml").exists() {
+        println!("SKIPPED: there is no fuzz/Cargo.toml, so nothing was fuzzed");
+        return Ok(());
+    }
+    fuzz::run(&["--all".into(), SMOKE_SECONDS.into()])
+}
