@@ -57,3 +57,8 @@ pub use info::ImageInfo;
 pub use open::OpenDisk;
 pub use progress::{NoProgress, Progress};
 pub use registry::{driver, drivers, probe};
+
+/// The README's example is compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
