@@ -200,9 +200,10 @@ impl VhdxImage {
         let mut index = 0;
         std::iter::from_fn(move || {
             while index < self.tables.entries() {
-                let at = index;
                 match self.next_bat_entry(&mut index) {
-                    Ok(Some(entry)) => return Some(Ok((at, self.geometry.entry_at(at), entry))),
+                    Ok(Some((at, entry))) => {
+                        return Some(Ok((at, self.geometry.entry_at(at), entry)));
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         index = self.tables.entries();
@@ -214,16 +215,22 @@ impl VhdxImage {
         })
     }
 
-    /// The entry at `index` unless it is 0; moves `index` on, over a whole page or hole of zeros.
-    fn next_bat_entry(&self, index: &mut u64) -> Result<Option<BatEntry>> {
+    /// The first entry from `index` on, as far as its page goes, that is not 0, with its number.
+    /// Moves `index` behind it, or to the next page, or over a hole of zeros.
+    fn next_bat_entry(&self, index: &mut u64) -> Result<Option<(u64, BatEntry)>> {
         let page = self.tables.bat_page(*index)?;
-        if page.is_zero() {
-            *index = self.tables.skip_hole(page.end())?;
-            return Ok(None);
+        let end = page.end().min(self.tables.entries());
+        let entry = |at| page.entry(at).expect("the page was asked for");
+        if let Some(at) = (*index..end).find(|at| entry(*at) != BatEntry::default()) {
+            *index = at + 1;
+            return Ok(Some((at, entry(at))));
         }
-        let entry = page.entry(*index).expect("the page was asked for");
-        *index += 1;
-        Ok((entry != BatEntry::default()).then_some(entry))
+        *index = if page.is_zero() {
+            self.tables.skip_hole(page.end())?
+        } else {
+            page.end()
+        };
+        Ok(None)
     }
 
     /// Reads this file's own bytes under `semantics`, noting in `holes` what it does not hold.

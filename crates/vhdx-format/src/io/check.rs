@@ -3,7 +3,6 @@
 //! The rules live in `meta`; this file reads the structures and hands them over. Where the log is
 //! not empty it is replayed in memory first, as any reader must.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockdev_core::{
@@ -22,7 +21,8 @@ use crate::meta::bat::{BITMAP_BLOCK_BYTES, ReadSemantics, Source, bitmap_place, 
 use crate::meta::geometry::BatSlot;
 use crate::meta::headers::HeaderCopy;
 use crate::meta::problem::{Effect, Problem};
-use crate::ondisk::bat_entry::{BatEntry, BitmapState};
+use crate::meta::space::Space;
+use crate::ondisk::bat_entry::{BatEntry, BitmapState, PayloadState};
 use crate::ondisk::{HEADER_SECTION_BYTES, MIB};
 
 /// Checks the VHDX file in `storage` without changing it, and collects everything that is wrong.
@@ -89,7 +89,10 @@ impl Checker {
             return Err(error);
         }
         let (offset, message) = match error.location() {
-            Some(at) => (Some(at.offset), format!("{}: {}", at.structure, error.message())),
+            Some(at) => (
+                Some(at.offset),
+                format!("{}: {}", at.structure, error.message()),
+            ),
             None => (None, error.message().to_string()),
         };
         let severity = Severity::Corruption;
@@ -256,7 +259,7 @@ impl Checker {
 
     /// Every BAT entry of an image that opens.
     fn blocks(&mut self, image: &VhdxImage) -> Result<()> {
-        let mut space = Space::new(image);
+        let mut space = space(image);
         self.report.total_blocks = image.geometry().payload_blocks();
         for entry in image.bat_entries() {
             let (index, slot, entry) = entry?;
@@ -285,14 +288,14 @@ impl Checker {
                 )]);
             }
         }
-        self.report.image_end_offset = space.end;
-        if space.incomplete {
+        self.report.image_end_offset = space.end();
+        if space.is_incomplete() {
             let error = VhdxError::Limit {
                 structure: "BAT",
                 offset: 0,
                 what: "space that blocks are spread over",
                 found: image.frame().file_len,
-                limit: Space::MAX_PAGES * Space::PAGE_MIB * MIB,
+                limit: Space::MAX_BYTES,
             };
             let code = "bat-overlap-unchecked";
             self.add(vec![Problem::warning(
@@ -313,8 +316,11 @@ impl Checker {
     ) -> Result<()> {
         let reference = "[MS-VHDX] 2.5.1.1";
         let geometry = image.geometry();
-        let left = geometry.virtual_size() - block * geometry.block_size();
-        let needed = left.min(geometry.block_size());
+        let needed = geometry.block_len(block);
+        if needed == 0 {
+            self.beyond_disk(block, entry, entry_offset);
+            return Ok(());
+        }
         let (frame, semantics) = (image.frame(), ReadSemantics::Effective);
         let source = payload_source(entry, entry_offset, block, needed, frame, semantics);
         let Some(source) = self.step("bat", "bat-payload", reference, source)? else {
@@ -341,6 +347,26 @@ impl Checker {
             }
         }
         Ok(())
+    }
+
+    /// The table of a differencing disk goes on to the end of its last chunk.
+    fn beyond_disk(&mut self, block: u64, entry: BatEntry, entry_offset: u64) {
+        if entry.payload_state() == Some(PayloadState::NotPresent) {
+            return;
+        }
+        let error = VhdxError::Block {
+            offset: entry_offset,
+            what: format!("payload block {block}"),
+            place: entry.file_offset(),
+            problem: "is past the end of the disk".into(),
+        };
+        // Nothing reads it.
+        self.add(vec![Problem::warning(
+            "bat",
+            "bat-beyond-disk",
+            "[MS-VHDX] 2.5",
+            error,
+        )]);
     }
 
     fn bitmap(
@@ -379,8 +405,9 @@ impl Checker {
         Ok(())
     }
 
-    fn taken(&mut self, by: Option<String>, what: String, offset: u64) {
+    fn taken(&mut self, by: Option<&str>, what: String, offset: u64) {
         if let Some(other) = by {
+            let other = other.to_string();
             let error = VhdxError::Overlap {
                 structure: "BAT entry",
                 offset,
@@ -397,78 +424,22 @@ impl Checker {
     }
 }
 
-/// Which MiB of the file are taken, a bit each, in pages that exist where something is.
-struct Space {
-    fixed: Vec<(ByteRange, String)>,
-    pages: BTreeMap<u64, [u64; Space::PAGE_WORDS]>,
-    end: u64,
-    incomplete: bool,
-}
-
-impl Space {
-    const PAGE_WORDS: usize = 64;
-    /// MiB that one page stands for.
-    const PAGE_MIB: u64 = 64 * 64;
-    /// 64 MiB of memory, which covers 512 TiB of file.
-    const MAX_PAGES: u64 = 128 << 10;
-
-    fn new(image: &VhdxImage) -> Self {
-        let section = ByteRange::new(0, HEADER_SECTION_BYTES).expect("1 MiB");
-        let mut fixed = vec![(section, "the header section".to_string())];
-        fixed.extend(
-            image
-                .header()
-                .log_range()
-                .map(|log| (log, "the log".into())),
-        );
-        let regions = image
-            .region_tables()
-            .current()
-            .map_or(&[][..], |table| &table.entries);
-        fixed.extend(regions.iter().filter_map(|entry| {
-            let name = match region_name(entry.guid) {
-                Some(name) => format!("the {name} region"),
-                None => format!("region {{{}}}", entry.guid),
-            };
-            Some((entry.range()?, name))
-        }));
-        let end = fixed
-            .iter()
-            .map(|(range, _)| range.end())
-            .max()
-            .unwrap_or(0);
-        Self {
-            fixed,
-            pages: BTreeMap::new(),
-            end,
-            incomplete: false,
-        }
-    }
-
-    /// Takes `len` bytes at `place`, both whole MiB, and says by whom they were taken before.
-    fn take(&mut self, place: u64, len: u64) -> Option<String> {
-        let range = ByteRange::new(place, len)?;
-        self.end = self.end.max(range.end());
-        let mut by = self
-            .fixed
-            .iter()
-            .find(|(fixed, _)| fixed.overlaps(range))
-            .map(|(_, name)| name.clone());
-        for unit in place / MIB..range.end() / MIB {
-            let page = unit / Self::PAGE_MIB;
-            if !self.pages.contains_key(&page) && self.pages.len() as u64 >= Self::MAX_PAGES {
-                self.incomplete = true;
-                return by;
-            }
-            let words = self.pages.entry(page).or_insert([0; Self::PAGE_WORDS]);
-            let bit = unit % Self::PAGE_MIB;
-            let word = usize::try_from(bit / 64).expect("inside a page");
-            let mask = 1 << (bit % 64);
-            if words[word] & mask != 0 {
-                by.get_or_insert_with(|| "another block".into());
-            }
-            words[word] |= mask;
-        }
-        by
-    }
+/// The file's space before any block is placed.
+fn space(image: &VhdxImage) -> Space {
+    let section = ByteRange::new(0, HEADER_SECTION_BYTES).expect("1 MiB");
+    let mut fixed = vec![(section, "the header section".to_string())];
+    let log = image.header().log_range();
+    fixed.extend(log.map(|log| (log, "the log".into())));
+    let regions = image
+        .region_tables()
+        .current()
+        .map_or(&[][..], |table| &table.entries);
+    fixed.extend(regions.iter().filter_map(|entry| {
+        let name = match region_name(entry.guid) {
+            Some(name) => format!("the {name} region"),
+            None => format!("region {{{}}}", entry.guid),
+        };
+        Some((entry.range()?, name))
+    }));
+    Space::new(fixed)
 }

@@ -51,8 +51,17 @@ impl VhdxImage {
             return self.partial_step(offset, len.min(geometry.block_size() - within), place);
         }
         let mut run = extent(source, within, geometry.block_size() - within);
+        let mut last = page.entry(geometry.payload_index(block));
         let mut next = block + 1;
         while run.len < len {
+            let entry = page.entry(geometry.payload_index(next));
+            if entry.is_some() && entry == last && run.host.is_none() {
+                // Blocks without a place are mostly like their neighbours: nothing to decide anew.
+                run.len += geometry.block_size();
+                next += 1;
+                continue;
+            }
+            last = entry;
             match self.source(&page, next, semantics) {
                 Ok(Some(source)) => {
                     let whole = extent(source, 0, geometry.block_size());
@@ -90,10 +99,7 @@ impl VhdxImage {
         let Some(entry) = page.entry(index) else {
             return Ok(None);
         };
-        let left = geometry
-            .virtual_size()
-            .saturating_sub(block * geometry.block_size());
-        let needed = left.min(geometry.block_size());
+        let needed = geometry.block_len(block);
         let entry_offset = self.tables().entry_offset(index);
         let source = payload_source(entry, entry_offset, block, needed, self.frame(), semantics)?;
         Ok(Some(source))

@@ -90,7 +90,12 @@ pub fn metadata_item(
             .ok_or_else(|| {
                 entry.field("Offset", entry.offset, "an item inside the metadata region")
             })?;
-        storage.read_at(&mut bytes, at)?;
+        if storage.read_up_to(&mut bytes, at)? < bytes.len() {
+            let found = format!("{:#x}, {} bytes long,", entry.offset, entry.length);
+            return Err(entry
+                .field("Offset", found, "an item that ends inside the file")
+                .into());
+        }
     }
     Ok(bytes)
 }
@@ -136,8 +141,10 @@ pub fn metadata_items(storage: &dyn Storage, table: &MetadataTable) -> Result<Me
     let logical = fixed(storage, table, known::LOGICAL_SECTOR_SIZE)?;
     let physical = fixed(storage, table, known::PHYSICAL_SECTOR_SIZE)?;
     let locator = match table.find(known::PARENT_LOCATOR) {
+        // Without the flag the item means nothing, and nothing in it can be wrong.
+        _ if !file_parameters.has_parent => None,
         Some(entry) => Some(parent_locator(storage, table, entry)?),
-        None if file_parameters.has_parent => {
+        None => {
             // The flag without the item: nobody could tell where absent blocks come from.
             return Err(VhdxError::Missing {
                 structure: "metadata table",
@@ -146,7 +153,6 @@ pub fn metadata_items(storage: &dyn Storage, table: &MetadataTable) -> Result<Me
             }
             .into());
         }
-        None => None,
     };
     Ok(MetadataItems {
         file_parameters,
@@ -154,7 +160,7 @@ pub fn metadata_items(storage: &dyn Storage, table: &MetadataTable) -> Result<Me
         virtual_disk_id: Uuid::from_bytes_le(id),
         logical_sector_size: u32::from_le_bytes(logical),
         physical_sector_size: u32::from_le_bytes(physical),
-        parent_locator: locator.filter(|_| file_parameters.has_parent),
+        parent_locator: locator,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Reading the log: every entry in the ring, and the sequence to be replayed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use blockdev_core::{ByteRange, Limits, Result, Storage, StorageExt};
 use uuid::Uuid;
@@ -14,8 +14,8 @@ use crate::ondisk::log_entry::{SECTOR_BYTES, SIGNATURE};
 const SCAN_BYTES: u32 = 1 << 20;
 
 /// Entries that overlap each other, as only a forger lays them, make the same bytes be checksummed
-/// again and again: up to so many bytes for a log of any length.
-const CHECKSUM_BUDGET: u64 = 1 << 30;
+/// again and again: up to so many times the log. An honest log is read once, and a remnant or two.
+const CHECKSUM_ROUNDS: u64 = 4;
 
 /// A ring of sectors in the file.
 #[derive(Debug, Clone, Copy)]
@@ -147,16 +147,14 @@ pub fn log_contents(
     }
     let ring = LogRing::new(storage, header);
     let mut found = Vec::new();
-    let mut spent = 0;
+    let (mut spent, budget) = (0, CHECKSUM_ROUNDS * length);
     for (at, entry_header) in ring.candidates()? {
         let entry = match flaw(&entry_header, header.log_guid, header.log_length) {
             Some(flaw) => Err(flaw),
             None => {
                 spent += u64::from(entry_header.entry_length);
-                if spent > CHECKSUM_BUDGET {
-                    return Err(
-                        limit("bytes of overlapping entries", spent, CHECKSUM_BUDGET).into(),
-                    );
+                if spent > budget {
+                    return Err(limit("bytes of overlapping entries", spent, budget).into());
                 }
                 LogEntry::decode(&ring.entry_bytes(at, &entry_header)?, at)
             }
@@ -187,11 +185,14 @@ fn find_active(found: &[FoundEntry], header: &HeaderCopy) -> Vec<usize> {
     if header.log_guid.is_nil() {
         return Vec::new();
     }
-    let valid: HashMap<u32, (usize, Step)> = found
-        .iter()
-        .enumerate()
-        .filter(|(_, found)| found.entry.is_ok())
-        .map(|(index, found)| {
+    let valid = || {
+        found
+            .iter()
+            .enumerate()
+            .filter(|(_, found)| found.entry.is_ok())
+    };
+    let steps: BTreeMap<u32, Step> = valid()
+        .map(|(_, found)| {
             let h = &found.header;
             let sequence_number = h.sequence_number;
             let step = Step {
@@ -199,16 +200,12 @@ fn find_active(found: &[FoundEntry], header: &HeaderCopy) -> Vec<usize> {
                 tail: h.tail,
                 sequence_number,
             };
-            (found.log_offset, (index, step))
+            (found.log_offset, step)
         })
         .collect();
-    let starts = found.iter().map(|found| found.log_offset);
-    active_sequence(
-        header.log_length,
-        |at| valid.get(&at).map(|(_, step)| *step),
-        starts,
-    )
-    .into_iter()
-    .map(|at| valid[&at].0)
-    .collect()
+    let index: HashMap<u32, usize> = valid().map(|(i, found)| (found.log_offset, i)).collect();
+    active_sequence(header.log_length, &steps)
+        .iter()
+        .map(|at| index[at])
+        .collect()
 }

@@ -46,7 +46,7 @@ impl BatPage {
 
     /// True when every entry is 0: not present, and no place.
     pub(crate) fn is_zero(&self) -> bool {
-        self.bytes.iter().all(|byte| *byte == 0)
+        *self.bytes == [0; PAGE_BYTES]
     }
 }
 

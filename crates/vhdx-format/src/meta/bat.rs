@@ -77,12 +77,10 @@ pub(crate) fn payload_source(
         PayloadState::PartiallyPresent => {
             Err(problem("is partially present in a disk that has no parent"))
         }
-        PayloadState::Undefined | PayloadState::Zero | PayloadState::Unmapped => {
-            match (semantics, placed()) {
-                (ReadSemantics::Raw, Ok(place)) => Ok(Source::Data(place)),
-                _ => Ok(Source::Zero),
-            }
-        }
+        PayloadState::Undefined | PayloadState::Zero | PayloadState::Unmapped => match semantics {
+            ReadSemantics::Effective => Ok(Source::Zero),
+            ReadSemantics::Raw => Ok(placed().map_or(Source::Zero, Source::Data)),
+        },
     }
 }
 

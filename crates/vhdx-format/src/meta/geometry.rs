@@ -144,10 +144,21 @@ impl Geometry {
         offset >> self.block_bits
     }
 
+    /// How many bytes of payload block `block` are inside the disk: fewer than a whole block in
+    /// the last one, none in those that only the table has room for.
+    #[must_use]
+    pub fn block_len(&self, block: u64) -> u64 {
+        let left = block
+            .checked_mul(self.block_size())
+            .and_then(|start| self.virtual_size.checked_sub(start));
+        left.unwrap_or(0).min(self.block_size())
+    }
+
     /// The chunk that payload block `block` is in.
     #[must_use]
     pub fn chunk_of(&self, block: u64) -> u64 {
-        block / self.chunk_ratio()
+        // The chunk ratio is a power of two, as all of its factors are.
+        block >> self.chunk_ratio().trailing_zeros()
     }
 
     /// Number of the BAT entry for payload block `block`.

@@ -7,6 +7,7 @@ use super::parent_path::host_path;
 use super::problem::Problem;
 use crate::VhdxError;
 use crate::known::VHDX_PARENT_LOCATOR;
+use crate::ondisk::metadata_table::MAX_ITEM_BYTES;
 use crate::ondisk::parent_locator::{RawLocatorEntry, RawLocatorHeader};
 use crate::ondisk::read;
 
@@ -38,7 +39,8 @@ impl ParentLocator {
     /// Decodes the item `bytes` that lies at `offset` of the file.
     ///
     /// # Errors
-    /// [`VhdxError::Field`] for places outside the item and for strings that are not UTF-16.
+    /// [`VhdxError::Field`] for places outside the item, for strings that are not UTF-16, and for
+    /// more text than an item can hold.
     pub(crate) fn decode(bytes: &[u8], offset: u64) -> Result<Self, VhdxError> {
         let field = |field, found: String, expected: &'static str| VhdxError::Field {
             structure: STRUCTURE,
@@ -56,6 +58,9 @@ impl ParentLocator {
         })?;
         let count = usize::from(header.key_value_count.get());
         let mut entries = Vec::new();
+        // Entries may point at the same bytes: without a bound a forged item of 1 MiB would make
+        // gigabytes of strings.
+        let mut text_bytes = 0;
         for i in 0..count {
             let at = size_of::<RawLocatorHeader>() + i * size_of::<RawLocatorEntry>();
             let raw: RawLocatorEntry = read(bytes, at).ok_or_else(|| {
@@ -65,6 +70,15 @@ impl ParentLocator {
                     "no more entries than the item holds",
                 )
             })?;
+            text_bytes += usize::from(raw.key_length.get()) + usize::from(raw.value_length.get());
+            if text_bytes > MAX_ITEM_BYTES as usize {
+                let found = format!("of {text_bytes} bytes together");
+                return Err(field(
+                    "ValueLength",
+                    found,
+                    "no more text than an item holds",
+                ));
+            }
             let text = |name, start: u32, len: u16| {
                 let start = start as usize;
                 let len = usize::from(len);
@@ -108,13 +122,11 @@ impl ParentLocator {
     /// is in use (a merge was under way). Letter case and braces do not matter.
     #[must_use]
     pub fn linkages(&self) -> Vec<Uuid> {
-        ["parent_linkage", "parent_linkage2"]
-            .iter()
-            .filter_map(|key| self.get(key))
-            .filter_map(|value| Uuid::try_parse(value).ok())
-            // Windows writes a nil linkage2 when there is none.
-            .filter(|guid| !guid.is_nil())
-            .collect()
+        let guid = |key| self.get(key).and_then(|value| Uuid::try_parse(value).ok());
+        // Windows writes a nil linkage2 when there is none. A nil parent_linkage stays: without it
+        // there would be nothing to compare, and any parent would do.
+        let second = guid("parent_linkage2").filter(|guid| !guid.is_nil());
+        guid("parent_linkage").into_iter().chain(second).collect()
     }
 
     /// The locator as a reference for whoever finds the parent.

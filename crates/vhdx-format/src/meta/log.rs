@@ -6,6 +6,9 @@
 //!   the head names its tail; numbers rise by one; every entry bears the header's LogGuid
 //! ```
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
 use uuid::Uuid;
 use zerocopy::FromBytes;
 
@@ -169,10 +172,12 @@ impl LogEntry {
                 _ => return Err("a descriptor has an unknown signature"),
             });
         }
+        // It may be longer: a writer on a disk of large sectors starts the next entry in a sector
+        // of its own (§2.3.1, note 3).
         if (u64::from(sectors) + u64::from(data_sectors)) * u64::from(SECTOR_BYTES)
-            != u64::from(length)
+            > u64::from(length)
         {
-            return Err("EntryLength is not that of its descriptors and data sectors");
+            return Err("EntryLength is less than its descriptors and data sectors take");
         }
         for i in 0..data_sectors {
             let sector = data_sector(bytes, sectors + i);
@@ -225,57 +230,53 @@ pub(crate) struct Step {
     pub(crate) sequence_number: u64,
 }
 
-/// Finds the newest valid and complete sequence in a log `log_length` bytes long (§2.3.3): the
-/// places of its entries, tail first; empty when there is none. `valid` tells of the valid entry at
-/// a place, if one is there, and is asked many times.
+/// Finds the newest valid and complete sequence in a log `log_length` bytes long (§2.3.3) whose
+/// valid entries are `entries`, by place: the places of its entries, tail first; empty when there is
+/// none.
 ///
-/// The specification's steps start anew from every sector. A start that lies on a sequence already
-/// looked at would end in the same head, so it is passed over: the work stays near linear.
-pub(crate) fn active_sequence(
-    log_length: u32,
-    valid: impl Fn(u32) -> Option<Step>,
-    starts: impl IntoIterator<Item = u32>,
-) -> Vec<u32> {
-    let mut best: (u64, Vec<u32>) = (0, Vec::new());
-    let mut seen = std::collections::HashSet::new();
-    for start in starts {
-        if seen.contains(&start) {
-            continue;
-        }
-        // Step 3: extend while the next entry is valid and follows by number.
+/// The specification starts anew from every sector and follows the entries as far as their numbers
+/// rise by one. All starts that lead to one head are settled by a single question: does the entry
+/// that the head names as its tail lead there? So the work is linear, whatever a forger lays out.
+pub(crate) fn active_sequence(log_length: u32, entries: &BTreeMap<u32, Step>) -> Vec<u32> {
+    // Step 3: the entry that extends a sequence which ends with the one at `at`.
+    let follower = |at: u32, step: Step| {
+        let end = u64::from(at) + u64::from(step.length);
+        let next = u32::try_from(end % u64::from(log_length)).expect("less than the log's length");
+        let number = entries.get(&next)?.sequence_number;
+        (step.sequence_number.checked_add(1) == Some(number)).then_some(next)
+    };
+    // Newest first, so that a follower's head is known before it is asked for.
+    let mut newest_first: Vec<(u32, Step)> = entries.iter().map(|(at, s)| (*at, *s)).collect();
+    newest_first.sort_by_key(|(at, step)| (Reverse(step.sequence_number), *at));
+    let mut heads = HashMap::new();
+    for &(at, step) in &newest_first {
+        let head = follower(at, step).map_or(at, |next| heads[&next]);
+        heads.insert(at, head);
+    }
+    // Steps 4 and 5: complete when the head's tail is in it; newest wins.
+    let complete = newest_first
+        .iter()
+        .filter(|(at, step)| heads[at] == *at && heads.get(&step.tail) == Some(at));
+    for (_, head) in complete {
         let mut sequence = Vec::new();
-        let mut head: Option<Step> = None;
-        let (mut at, mut taken) = (start, 0u64);
-        while let Some(next) = valid(at) {
-            let follows = head.is_none_or(|head| {
-                head.sequence_number.checked_add(1) == Some(next.sequence_number)
-            });
-            taken += u64::from(next.length);
-            if !follows || taken > u64::from(log_length) {
-                break;
-            }
-            seen.insert(at);
+        let mut taken = 0;
+        let mut next = Some(head.tail);
+        while let Some(at) = next {
+            let step = entries[&at];
+            taken += u64::from(step.length);
             sequence.push(at);
-            head = Some(next);
-            let end = u64::from(at) + u64::from(next.length);
-            at = u32::try_from(end % u64::from(log_length)).expect("less than the log's length");
+            next = follower(at, step);
         }
-        // Steps 4 and 5: complete when the head's tail is in it; newest wins.
-        let Some(head) = head else { continue };
-        let Some(tail) = sequence.iter().position(|at| *at == head.tail) else {
-            continue;
-        };
-        if head.sequence_number > best.0 {
-            best = (head.sequence_number, sequence.split_off(tail));
+        // More than the ring holds was never there at one time.
+        if taken <= u64::from(log_length) {
+            return sequence;
         }
     }
-    best.1
+    Vec::new()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     const K4: u32 = 4096;
@@ -295,8 +296,7 @@ mod tests {
                 )
             })
             .collect();
-        let starts: Vec<u32> = map.keys().copied().collect();
-        let found = active_sequence(sectors * K4, |at| map.get(&at).copied(), starts);
+        let found = active_sequence(sectors * K4, &map);
         found.iter().map(|at| at / K4).collect()
     }
 
@@ -332,6 +332,61 @@ mod tests {
             [0],
             "its tail is not in it"
         );
+    }
+
+    /// The specification's steps from every sector, taken literally: the number of the head, 0 when
+    /// there is no sequence.
+    fn literally(sectors: u32, map: &BTreeMap<u32, Step>) -> u64 {
+        let ring = sectors * K4;
+        let mut best = 0;
+        for start in (0..sectors).map(|sector| sector * K4) {
+            let (mut at, mut places) = (start, Vec::<u32>::new());
+            while let Some(entry) = map.get(&at) {
+                let last = places.last().map(|at| map[at].sequence_number);
+                if last.is_some_and(|last| last + 1 != entry.sequence_number) {
+                    break;
+                }
+                places.push(at);
+                at = (at + entry.length) % ring;
+            }
+            let Some(head) = places.last().map(|at| map[at]) else {
+                continue;
+            };
+            let Some(tail) = places.iter().position(|at| *at == head.tail) else {
+                continue;
+            };
+            let taken: u32 = places[tail..].iter().map(|at| map[at].length).sum();
+            if taken <= ring {
+                best = best.max(head.sequence_number);
+            }
+        }
+        best
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn equals_the_steps_of_the_specification_on_any_ring(
+            entries in proptest::collection::vec((0u32..12, 1u32..5, 0u32..12, 1u64..7), 0..12),
+        ) {
+            let map: BTreeMap<u32, Step> = entries
+                .iter()
+                .map(|&(at, length, tail, sequence_number)| {
+                    let (length, tail) = (length * K4, tail * K4);
+                    (at * K4, Step { length, tail, sequence_number })
+                })
+                .collect();
+            let found = active_sequence(12 * K4, &map);
+            let head = found.last().map_or(0, |at| map[at].sequence_number);
+            assert_eq!(head, literally(12, &map));
+            if let Some(last) = found.last() {
+                assert_eq!(found[0], map[last].tail);
+            }
+            for pair in found.windows(2) {
+                let (a, b) = (map[&pair[0]], map[&pair[1]]);
+                assert_eq!(pair[1], (pair[0] + a.length) % (12 * K4));
+                assert_eq!(b.sequence_number, a.sequence_number + 1);
+            }
+        }
     }
 
     #[test]

@@ -14,3 +14,4 @@ pub(crate) mod metadata;
 pub(crate) mod parent_path;
 pub(crate) mod problem;
 pub(crate) mod regions;
+pub(crate) mod space;

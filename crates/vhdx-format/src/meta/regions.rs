@@ -219,9 +219,9 @@ impl RegionTable {
             .entries
             .iter()
             .filter_map(|entry| Some((entry.range()?, entry.name(), entry.entry_offset)))
+            .chain([(log, "log".into(), self.offset)])
             .filter(|(range, ..)| !range.is_empty())
             .collect();
-        placed.push((log, "log".into(), self.offset));
         placed.sort_by_key(|(range, ..)| *range);
         // Sorted by start, something that reaches over others overlaps its next neighbour too.
         for pair in placed.windows(2) {
