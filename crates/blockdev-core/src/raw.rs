@@ -1,7 +1,7 @@
 //! Raw images: the disk's bytes and nothing else. Any chain may end in one.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     Below, Caps, CheckReport, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, ExtentKind,
@@ -16,7 +16,14 @@ const PROBED_BYTES: usize = 512;
 pub struct RawLayer {
     storage: Arc<dyn Storage>,
     info: DeviceInfo,
-    guard: Option<RawGuard>,
+    guard: Option<Guarded>,
+}
+
+/// Watches the bytes that decide what the file is taken for.
+struct Guarded {
+    name: RawGuard,
+    /// Held from the look to the change, lest two halves of a mark pass side by side.
+    head: Mutex<()>,
 }
 
 impl std::fmt::Debug for RawLayer {
@@ -59,26 +66,34 @@ impl RawLayer {
     /// images that were taken for raw by a guess: a guest must not choose what its disk is.
     #[must_use]
     pub fn guarded(mut self, guard: RawGuard) -> Self {
-        self.guard = Some(guard);
+        self.guard = Some(Guarded {
+            name: guard,
+            head: Mutex::new(()),
+        });
         self
     }
 
-    fn check_guard(&self, buf: &[u8], offset: u64) -> Result<()> {
-        let Some(guard) = &self.guard else {
-            return Ok(());
+    /// Makes a `change` of `len` bytes from `offset`, which `fill` shows on the part of them it is
+    /// given, unless the image would be taken for another format after it.
+    fn guarded_change(
+        &self,
+        offset: u64,
+        len: u64,
+        fill: impl FnOnce(&mut [u8]),
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let from = usize::try_from(offset).unwrap_or(PROBED_BYTES);
+        let (Some(guard), true) = (&self.guard, from < PROBED_BYTES && len > 0) else {
+            return change();
         };
-        let Ok(from) = usize::try_from(offset) else {
-            return Ok(());
-        };
-        if from >= PROBED_BYTES {
-            return Ok(());
-        }
+        let _order = guard.head.lock().unwrap_or_else(PoisonError::into_inner);
         let mut head = [0; PROBED_BYTES];
         self.storage.read_zero_padded(&mut head, 0)?;
-        let len = buf.len().min(PROBED_BYTES - from);
-        head[from..from + len].copy_from_slice(&buf[..len]);
-        match guard(&head) {
-            None => Ok(()),
+        let room = PROBED_BYTES - from;
+        let len = usize::try_from(len).map_or(room, |len| len.min(room));
+        fill(&mut head[from..from + len]);
+        match (guard.name)(&head) {
+            None => change(),
             Some(format) => Err(Error::new(
                 ErrorKind::Policy,
                 format!(
@@ -87,6 +102,20 @@ impl RawLayer {
                 ),
             )),
         }
+    }
+
+    fn zero_unguarded(&self, offset: u64, len: u64, flags: ZeroFlags) -> Result<()> {
+        if flags.may_unmap {
+            match self.storage.punch_hole(offset, len) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                other => return other,
+            }
+        }
+        if flags.no_fallback {
+            // Whether the host zeroes at once or byte by byte is not known before it is asked.
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.storage.zero_range(offset, len)
     }
 }
 
@@ -123,30 +152,28 @@ impl Layer for RawLayer {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64, _below: &dyn Below) -> Result<()> {
-        self.check_guard(buf, offset)?;
-        self.storage.write_at(buf, offset)
+        let fill = |head: &mut [u8]| head.copy_from_slice(&buf[..head.len()]);
+        self.guarded_change(offset, buf.len() as u64, fill, || {
+            self.storage.write_at(buf, offset)
+        })
     }
 
     fn zero(&self, offset: u64, len: u64, flags: ZeroFlags, _below: &dyn Below) -> Result<()> {
-        if flags.may_unmap {
-            match self.storage.punch_hole(offset, len) {
-                Err(error) if error.kind() == ErrorKind::Unsupported => {}
-                other => return other,
-            }
-        }
-        if flags.no_fallback {
-            // Whether the host zeroes at once or byte by byte is not known before it is asked.
-            return Err(ErrorKind::Unsupported.into());
-        }
-        self.storage.zero_range(offset, len)
+        let fill = |head: &mut [u8]| head.fill(0);
+        self.guarded_change(offset, len, fill, || {
+            self.zero_unguarded(offset, len, flags)
+        })
     }
 
     fn discard(&self, offset: u64, len: u64, _mode: DiscardMode) -> Result<()> {
-        match self.storage.punch_hole(offset, len) {
-            // A discard is leave to free space, not an order.
-            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
-            other => other,
-        }
+        let fill = |head: &mut [u8]| head.fill(0);
+        self.guarded_change(offset, len, fill, || {
+            match self.storage.punch_hole(offset, len) {
+                // A discard is leave to free space, not an order.
+                Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+                other => other,
+            }
+        })
     }
 
     fn flush(&self) -> Result<()> {
@@ -238,6 +265,40 @@ mod tests {
         );
         disk.write_at(b"vhdxfile", 512).unwrap();
         assert_eq!(storage.to_vec()[..8], *b"vhdx\x01\x01\x01\x01");
+    }
+
+    #[test]
+    fn zeros_complete_no_mark_either() {
+        let guard: RawGuard = Arc::new(|head| head.starts_with(b"QED\0").then_some("qed"));
+        let (storage, disk) = disk(&OpenOptions::read_write().with_raw_guard(guard));
+        disk.write_at(b"QEDx", 0).unwrap();
+        let refusals = [
+            disk.write_zeroes(3, 1, ZeroFlags::default()),
+            disk.write_zeroes(1, 4095, ZeroFlags::default())
+                .and(disk.write_at(b"QED", 0)),
+            disk.discard(3, 8),
+        ];
+        assert!(refusals[0].is_err() && refusals[1].is_err());
+        for refusal in refusals.into_iter().filter_map(Result::err) {
+            assert_eq!(refusal.kind(), ErrorKind::Policy);
+        }
+        assert_ne!(storage.to_vec()[..4], *b"QED\0");
+    }
+
+    #[test]
+    fn two_halves_of_a_mark_do_not_pass_side_by_side() {
+        let guard: RawGuard = Arc::new(|head| {
+            std::thread::yield_now();
+            head.starts_with(b"vhdxfile").then_some("vhdx")
+        });
+        for _ in 0..200 {
+            let (storage, disk) = disk(&OpenOptions::read_write().with_raw_guard(guard.clone()));
+            std::thread::scope(|scope| {
+                scope.spawn(|| disk.write_at(b"vhdx", 0));
+                scope.spawn(|| disk.write_at(b"file", 4));
+            });
+            assert_ne!(storage.to_vec()[..8], *b"vhdxfile");
+        }
     }
 
     #[test]

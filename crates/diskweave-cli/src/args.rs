@@ -8,6 +8,8 @@ use diskweave::OpenDisk;
 use diskweave::core::locate::ChainPolicy;
 use diskweave::core::{LockMode, OpenOptions, Recovery};
 
+use crate::output::size;
+
 /// Disk images: raw and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
 #[command(name = "diskweave", version, propagate_version = true)]
@@ -84,6 +86,18 @@ impl Open {
         self.force_share
     }
 
+    /// How one image is opened, apart from its parents.
+    pub(crate) fn image_options(&self) -> OpenOptions {
+        let recovery = match self.recovery {
+            Unclean::Auto => Recovery::Auto,
+            Unclean::Refuse => Recovery::Refuse,
+            Unclean::Ignore => Recovery::Ignore,
+        };
+        OpenOptions::read_only()
+            .with_recovery(recovery)
+            .with_strict(self.strict_format)
+    }
+
     /// The library's options for the image at `path`, of `format` if one was said.
     pub(crate) fn disk(&self, path: &Path, format: Option<&String>) -> OpenDisk {
         let directory = match path.parent() {
@@ -95,17 +109,9 @@ impl Open {
             Parents::Beneath => ChainPolicy::Beneath(directory),
             Parents::Any => ChainPolicy::Any,
         };
-        let recovery = match self.recovery {
-            Unclean::Auto => Recovery::Auto,
-            Unclean::Refuse => Recovery::Refuse,
-            Unclean::Ignore => Recovery::Ignore,
-        };
-        let options = OpenOptions::read_only()
-            .with_recovery(recovery)
-            .with_strict(self.strict_format);
         let mut disk = OpenDisk::new()
             .policy(policy)
-            .options(options)
+            .options(self.image_options())
             .verify_linkage(!self.any_parent);
         if self.force_share {
             disk = disk.lock(LockMode::Unprotected);
@@ -153,10 +159,10 @@ pub(crate) struct Map {
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
     /// First byte to tell about
-    #[arg(short, long, default_value_t = 0, value_name = "BYTES")]
+    #[arg(short, long, default_value = "0", value_name = "BYTES", value_parser = size::parse)]
     pub(crate) start_offset: u64,
     /// How many bytes to tell about
-    #[arg(short = 'l', long, value_name = "BYTES")]
+    #[arg(short = 'l', long, value_name = "BYTES", value_parser = size::parse)]
     pub(crate) max_length: Option<u64>,
     /// The image
     pub(crate) file: PathBuf,
@@ -188,7 +194,7 @@ pub(crate) struct Convert {
     pub(crate) quiet: bool,
     /// Make holes of zeros that are at least so long; 0 for none
     #[arg(short = 'S', long = "sparse-size", default_value = "4k", value_name = "BYTES",
-          value_parser = crate::output::size::parse)]
+          value_parser = size::parse)]
     pub(crate) sparse_size: u64,
     /// How many parts of the disk are dealt with at once
     #[arg(short = 'm', long = "parallel", value_name = "N")]

@@ -1,22 +1,29 @@
 //! What went wrong, for the person at the terminal.
 
 use std::fmt::Display;
+use std::io;
 
 use diskweave::core::{Error, ErrorKind};
+
+use crate::output::plain::{complain, plain};
 
 /// A failure and the exit code it gives.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: u8,
-    message: String,
+    /// Nothing where there is nobody left to tell.
+    message: Option<String>,
     hint: Option<&'static str>,
 }
+
+/// What a shell reports of a command that the closing of its output has ended.
+const OUTPUT_CLOSED: u8 = 128 + 13;
 
 impl Failure {
     pub(crate) fn new(message: impl Display) -> Self {
         Self {
             code: 1,
-            message: message.to_string(),
+            message: Some(message.to_string()),
             hint: None,
         }
     }
@@ -34,10 +41,26 @@ impl Failure {
         self
     }
 
+    /// The same with another exit code, unless the output was closed, which says nothing.
+    pub(crate) fn or_code(self, code: u8) -> Self {
+        if self.message.is_none() {
+            return self;
+        }
+        self.with_code(code)
+    }
+
+    pub(crate) fn without_hint(mut self) -> Self {
+        self.hint = None;
+        self
+    }
+
     pub(crate) fn show(&self) {
-        eprintln!("diskweave: {}", self.message);
+        let Some(message) = &self.message else {
+            return;
+        };
+        complain(&format!("diskweave: {}", plain(message)));
         if let Some(hint) = self.hint {
-            eprintln!("hint: {hint}");
+            complain(&format!("hint: {hint}"));
         }
     }
 }
@@ -59,14 +82,22 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(error)
+impl From<io::Error> for Failure {
+    /// A failure to write the answer: like `qemu-img`, whose output is cut off, this ends quietly.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self {
+                code: OUTPUT_CLOSED,
+                message: None,
+                hint: None,
+            };
+        }
+        Self::new(format_args!("standard output: {error}"))
     }
 }
 
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
-        Self::new(error)
+        io::Error::from(error).into()
     }
 }

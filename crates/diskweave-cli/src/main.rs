@@ -4,20 +4,21 @@
 //! not: an image makes no other file be opened unless that lies below its own directory.
 
 #![forbid(unsafe_code)]
-// A command line's output is what it is for; the library prints nothing.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod args;
 mod commands;
 mod failure;
 mod output;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let arguments = args::Arguments::parse();
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     match commands::run(&arguments.command) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -25,4 +26,18 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Shows what is wrong with the arguments, or the help that was asked for.
+///
+/// The usual exit code 2 would mean "corrupt" from `check`; from `compare` 1 would mean "different".
+fn usage(error: &clap::Error) -> ExitCode {
+    // Whoever closed the output does not want to know.
+    let _ = error.print();
+    let comparing = std::env::args_os().nth(1).as_deref() == Some(OsStr::new("compare"));
+    ExitCode::from(match error.use_stderr() {
+        false => 0,
+        true if comparing => 2,
+        true => 1,
+    })
 }

@@ -23,14 +23,15 @@ pub enum Comparison {
     },
     /// Strictly compared: not of one size.
     SizesDiffer,
-    /// Strictly compared: one is allocated where the other is not.
+    /// Strictly compared: one stores bytes, or says zeros, where the other does not.
     AllocationDiffers {
         /// Where, in bytes.
         offset: u64,
     },
 }
 
-/// Compares two disks: their bytes, and with `strict` their sizes and which parts are allocated.
+/// Compares two disks: their bytes, and with `strict` their sizes and which parts are stored, which
+/// are zeros by the image's word, and which nothing is said of.
 ///
 /// What both say to be zeros is not read.
 ///
@@ -99,6 +100,14 @@ fn reads_zero(extent: &Extent) -> bool {
     matches!(extent.kind, ExtentKind::Zero | ExtentKind::Absent)
 }
 
+/// What strictness looks at: how stored bytes are packed is nothing to the disk.
+fn sort(extent: &Extent) -> ExtentKind {
+    match extent.kind {
+        ExtentKind::Compressed => ExtentKind::Data,
+        kind => kind,
+    }
+}
+
 /// Where nothing is held, one byte read tells an empty disk from one whose parent is missing.
 fn readable(device: &dyn BlockDevice, at: u64, extent: &Extent) -> Result<()> {
     match extent.kind {
@@ -116,7 +125,7 @@ impl Pair<'_> {
     fn both(&mut self, at: u64, len: u64, strict: bool) -> Result<(u64, Option<Comparison>)> {
         let (a, b) = (self.a.block_status(at, len)?, self.b.block_status(at, len)?);
         let run = a.len.min(b.len);
-        if strict && (a.kind == ExtentKind::Absent) != (b.kind == ExtentKind::Absent) {
+        if strict && sort(&a) != sort(&b) {
             return Ok((run, Some(Comparison::AllocationDiffers { offset: at })));
         }
         if reads_zero(&a) && reads_zero(&b) {

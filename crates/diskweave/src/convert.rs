@@ -6,8 +6,9 @@
 //! unfinished ever looks finished.
 
 use std::fs::{self, File};
+use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use blockdev_chain::Chain;
@@ -22,14 +23,21 @@ use crate::zeros::nonzero_runs;
 /// Bytes a worker takes on at a time.
 const PIECE: usize = 1 << 20;
 
+/// More workers than this only wait for each other.
+const MOST_WORKERS: usize = 64;
+
+/// Shorter holes save no host any space, and cost a call each.
+const LEAST_HOLE: usize = 512;
+
 /// How to write the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConvertOptions {
-    /// Runs of zeros become holes where they are at least so many bytes long; 0 writes every byte.
-    /// Default 4096.
+    /// Runs of zeros become holes where they are at least so many bytes long, and at least 512; 0
+    /// writes every byte. Default 4096.
     pub sparse_bytes: usize,
-    /// Workers. Default: one for each processor, at most 8.
+    /// Workers, of which no more are put to work than there is work for, and than 64. Default: one
+    /// for each processor, at most 8.
     pub workers: NonZeroUsize,
 }
 
@@ -71,29 +79,54 @@ pub fn convert_to_raw(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    // A link is followed, not replaced.
-    let destination = destination.as_ref();
-    let resolved = fs::canonicalize(destination).unwrap_or_else(|_| destination.to_path_buf());
-    let destination = resolved.as_path();
-    match fs::metadata(destination) {
+    let destination = resolved(destination.as_ref())?;
+    let replace = |permissions| replace(source, &destination, permissions, options, progress);
+    match fs::metadata(&destination) {
         Ok(metadata) if metadata.is_file() => {
-            let old = FileStorage::open(destination, FileOptions::read_write())?;
-            refuse_own_file(source, &old)?;
-            replace(
-                source,
-                destination,
-                Some(metadata.permissions()),
-                options,
-                progress,
-            )
+            let _old = open_destination(source, &destination)?;
+            replace(Some(metadata.permissions()))
         }
         Ok(_) => {
-            let device = FileStorage::open(destination, FileOptions::read_write())?;
-            refuse_own_file(source, &device)?;
+            let device = open_destination(source, &destination)?;
             write_device(source, &device, options, progress)
         }
-        Err(_) => replace(source, destination, None, options, progress),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Where `destination` leads: a link is followed, not replaced, also to a file that is not there yet.
+fn resolved(destination: &Path) -> Result<PathBuf> {
+    // As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    if let Ok(there) = fs::canonicalize(destination) {
+        return Ok(there);
+    }
+    let mut path = destination.to_path_buf();
+    if fs::metadata(&path).is_ok() {
+        // It has no path of its own, as a pipe under the name of a descriptor.
+        return Ok(path);
+    }
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            return Ok(path);
+        };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(Error::new(
+        ErrorKind::Io,
+        "too many levels of symbolic links",
+    ))
+}
+
+/// Opens what is at `destination`, unless the source is read from it, and keeps others away.
+fn open_destination(source: &Chain, destination: &Path) -> Result<FileStorage> {
+    // Without a lock at first: the source's own would be in the way, and blamed on others.
+    let unlocked = FileOptions::read_write().with_lock(LockMode::None);
+    let file = FileStorage::open(destination, unlocked)?;
+    refuse_own_file(source, &file)?;
+    file.lock(LockMode::Exclusive)?;
+    Ok(file)
 }
 
 fn refuse_own_file(source: &Chain, destination: &dyn Storage) -> Result<()> {
@@ -128,9 +161,11 @@ fn replace(
     builder.prefix(".diskweave-").suffix(".partial");
     #[cfg(unix)]
     {
-        // As any new file: what the process's mask leaves of reading and writing for all.
+        // As any new file: what the process's mask leaves of reading and writing for all. What is
+        // to replace an old file is nobody's to read before it has that file's permissions.
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+        builder.permissions(fs::Permissions::from_mode(mode));
     }
     let partial = builder.tempfile_in(directory)?;
     let file: File = partial.as_file().try_clone()?;
@@ -181,16 +216,29 @@ fn copy(
     progress.start(source.size());
     let queue = Queue::new(source, options.sparse_bytes == 0);
     let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..options.workers.get() {
-            scope.spawn(|| {
-                if let Err(error) = work(source, target, &queue, options, progress) {
-                    queue.stop();
-                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    failure.get_or_insert(error);
-                }
-            });
+    let fail = |error| {
+        queue.stop();
+        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+    };
+    let run = || {
+        if let Err(error) = work(source, target, &queue, options, progress) {
+            fail(error);
         }
+    };
+    let pieces = usize::try_from(source.size().div_ceil(PIECE as u64)).unwrap_or(usize::MAX);
+    let workers = options.workers.get().min(MOST_WORKERS).min(pieces);
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            // A host that has no more threads to give gets by with those it gave.
+            if std::thread::Builder::new()
+                .spawn_scoped(scope, run)
+                .is_err()
+            {
+                break;
+            }
+        }
+        run();
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -215,7 +263,7 @@ fn work(
         if options.sparse_bytes == 0 {
             target.write_at(bytes, piece.offset)?;
         } else {
-            for run in nonzero_runs(bytes, options.sparse_bytes) {
+            for run in nonzero_runs(bytes, options.sparse_bytes.max(LEAST_HOLE)) {
                 target.write_at(&bytes[run.clone()], piece.offset + run.start as u64)?;
             }
         }

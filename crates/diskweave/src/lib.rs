@@ -37,6 +37,7 @@
 mod check;
 mod compare;
 mod convert;
+mod foreign;
 mod info;
 mod open;
 mod progress;

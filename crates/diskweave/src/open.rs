@@ -10,6 +10,7 @@ use blockdev_core::{
     Error, ErrorKind, FileOptions, LockMode, OpenMode, OpenOptions, RawDriver, Result, Storage,
 };
 
+use crate::foreign;
 use crate::registry::{driver, drivers, probe, taken_for};
 
 /// How to open a disk. By default: read-only, its format guessed, alone.
@@ -119,8 +120,8 @@ impl OpenDisk {
     /// Opens the disk at `path` with all the parents the policy allows it.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::Locked`], those of the format, and those of
-    /// [`ChainBuilder::build`].
+    /// [`ErrorKind::Io`], [`ErrorKind::Locked`], [`ErrorKind::Unsupported`] for what bears the mark
+    /// of a format that is not read, those of the format, and those of [`ChainBuilder::build`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Chain> {
         let file = self.open_file(path.as_ref())?;
         self.builder(file.guessed).build(top(file))
@@ -152,10 +153,7 @@ impl OpenDisk {
                     || Error::new(ErrorKind::Unsupported, format!("unknown format {name:?}"));
                 (driver(name).ok_or_else(unknown)?, false)
             }
-            None => match probe(&*storage)? {
-                Some(driver) => (driver, true),
-                None => (&RawDriver as &dyn FormatDriver, true),
-            },
+            None => (guess(&*storage)?, true),
         };
         Ok(OpenFile {
             storage,
@@ -186,6 +184,21 @@ impl OpenDisk {
             Some(lock) if lock != LockMode::Exclusive => builder.lock(lock),
             _ => builder,
         }
+    }
+}
+
+/// The format whose mark the file bears; raw where it bears none.
+fn guess(storage: &dyn Storage) -> Result<&'static dyn FormatDriver> {
+    if let Some(driver) = probe(storage)? {
+        return Ok(driver);
+    }
+    match foreign::mark_of(storage)? {
+        None => Ok(&RawDriver),
+        // Its bytes are not a disk's, and whoever copied them as one would not notice.
+        Some(name) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("it looks like a {name} image, which is not read; say raw to have its bytes"),
+        )),
     }
 }
 

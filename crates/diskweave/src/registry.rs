@@ -2,6 +2,8 @@
 
 use blockdev_core::{FormatDriver, RawDriver, Result, Storage};
 
+use crate::foreign;
+
 /// Every format, raw last.
 static DRIVERS: &[&dyn FormatDriver] = &[
     #[cfg(feature = "vhdx")]
@@ -32,7 +34,8 @@ pub fn probe(storage: &dyn Storage) -> Result<Option<&'static dyn FormatDriver>>
     blockdev_core::probe(storage, DRIVERS)
 }
 
-/// Names the format that a disk beginning with `head` would be taken for.
+/// Names the format that a disk beginning with `head` would be taken for, by this library or by
+/// another program.
 pub(crate) fn taken_for(head: &[u8]) -> Option<&'static str> {
     let input = blockdev_core::ProbeInput {
         head,
@@ -43,4 +46,5 @@ pub(crate) fn taken_for(head: &[u8]) -> Option<&'static str> {
         .iter()
         .find(|driver| driver.probe(&input))
         .map(|driver| driver.name())
+        .or_else(|| foreign::mark_in(head))
 }

@@ -7,6 +7,7 @@ use super::shown;
 use crate::args::{Check, Output};
 use crate::failure::Failure;
 use crate::output::json;
+use crate::output::plain::{plain, print};
 
 const CLEAN: u8 = 0;
 const CORRUPT: u8 = 2;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
                 checked.format,
             ))?;
         }
-        Output::Human if !args.quiet => print!("{}", as_text(&report)),
+        Output::Human if !args.quiet => print(&as_text(&report))?,
         Output::Human => {}
     }
     Ok(match (report.corruptions, report.leaks) {
@@ -42,14 +43,7 @@ pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
 fn as_text(report: &CheckReport) -> String {
     let mut out = String::new();
     for finding in &report.findings {
-        out += &format!(
-            "{}\n",
-            finding
-                .to_string()
-                .escape_debug()
-                .to_string()
-                .replace("\\\"", "\"")
-        );
+        out += &format!("{}\n", plain(&finding.to_string()));
     }
     if report.suppressed > 0 {
         out += &format!("{} more findings are not shown\n", report.suppressed);

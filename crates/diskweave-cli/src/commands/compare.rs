@@ -1,15 +1,19 @@
 //! `compare`: the exit code is the answer.
 
+use diskweave::core::BlockDevice;
 use diskweave::{Comparison, NoProgress, Progress};
 
 use super::shown;
 use crate::args::Compare;
 use crate::failure::Failure;
+use crate::output::plain::print;
 use crate::output::progress;
 
 const SAME: u8 = 0;
 const DIFFERENT: u8 = 1;
 const FAILED: u8 = 2;
+
+const SIZES: &str = "Warning: Image size mismatch!";
 
 pub(crate) fn run(args: &Compare) -> Result<u8, Failure> {
     let open = |path, format: &Option<String>| {
@@ -28,36 +32,41 @@ pub(crate) fn run(args: &Compare) -> Result<u8, Failure> {
     };
     let result = diskweave::compare(&first, &second, args.strict, &*watcher);
     drop(watcher);
-    let result = result.map_err(|e| Failure::about("compare", e).with_code(FAILED))?;
+    let both = format!("{} and {}", shown(&args.first), shown(&args.second));
+    let result = result.map_err(|e| Failure::about(both, e).with_code(FAILED))?;
     let say = |text: &str| {
-        if !args.quiet {
-            println!("{text}");
+        if args.quiet {
+            return Ok(());
         }
+        print(&format!("{text}\n")).map_err(|failure| failure.or_code(FAILED))
     };
     Ok(match result {
         Comparison::Identical { sizes_differ } => {
             if sizes_differ {
-                say("Warning: Image size mismatch!");
+                say(SIZES)?;
             }
-            say("Images are identical.");
+            say("Images are identical.")?;
             SAME
         }
         Comparison::ContentDiffers { offset } => {
+            if offset >= first.size().min(second.size()) {
+                say(SIZES)?;
+            }
             // By sector, as qemu-img tells it.
             say(&format!(
                 "Content mismatch at offset {}!",
                 offset / 512 * 512
-            ));
+            ))?;
             DIFFERENT
         }
         Comparison::SizesDiffer => {
-            say("Strict mode: Image size mismatch!");
+            say("Strict mode: Image size mismatch!")?;
             DIFFERENT
         }
         Comparison::AllocationDiffers { offset } => {
             say(&format!(
                 "Strict mode: Offset {offset} block status mismatch!"
-            ));
+            ))?;
             DIFFERENT
         }
     })

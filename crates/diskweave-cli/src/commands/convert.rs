@@ -1,5 +1,6 @@
 //! `convert`: a disk written out as another image.
 
+use diskweave::core::ErrorKind;
 use diskweave::{ConvertOptions, convert_to_raw};
 
 use super::shown;
@@ -28,6 +29,10 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let result = convert_to_raw(&source, &args.destination, &options, &*watcher);
     drop(watcher);
     let both = format!("{} to {}", shown(&args.source), shown(&args.destination));
-    result.map_err(|e| Failure::about(both, e))?;
+    result.map_err(|e| match e.kind() {
+        // The destination: there is no reading it all the same.
+        ErrorKind::Locked => Failure::about(both, e).without_hint(),
+        _ => Failure::about(both, e),
+    })?;
     Ok(0)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{shown, vhdx_facts};
 use crate::args::{Info, Output};
 use crate::failure::Failure;
+use crate::output::plain::{plain, print};
 use crate::output::size::human;
 use crate::output::{json, tree};
 
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
     match args.output {
         Output::Human => {
             let texts: Vec<String> = images.iter().map(Image::text).collect();
-            print!("{}", texts.join("\n"));
+            print(&texts.join("\n"))?;
         }
         Output::Json if args.backing_chain => json::print(&images)?,
         Output::Json => json::print(&images[0])?,
@@ -118,10 +119,9 @@ impl Image {
     }
 
     fn text(&self) -> String {
-        let escaped = |text: &str| text.escape_debug().to_string().replace("\\\\", "\\");
         let mut out = format!(
             "image: {}\nfile format: {}\nvirtual size: {} ({} bytes)\ndisk size: {}\n",
-            escaped(&self.filename),
+            plain(&self.filename),
             self.format,
             human(self.virtual_size),
             self.virtual_size,
@@ -134,16 +134,16 @@ impl Image {
             out += "cleanly shut down: no\n";
         }
         if let Some(name) = &self.backing_filename {
-            out += &format!("backing file: {}", escaped(name));
+            out += &format!("backing file: {}", plain(name));
             match &self.full_backing_filename {
                 Some(full) if full != name => {
-                    out += &format!(" (actual path: {})\n", escaped(full));
+                    out += &format!(" (actual path: {})\n", plain(full));
                 }
                 _ => out += "\n",
             }
         }
         if let Some(format) = &self.backing_filename_format {
-            out += &format!("backing file format: {}\n", escaped(format));
+            out += &format!("backing file format: {}\n", plain(format));
         }
         if let Some(specific) = &self.format_specific {
             out += "Format specific information:\n";
@@ -155,7 +155,7 @@ impl Image {
                 "Child node '/{}':\n    filename: {}\n    protocol type: {}\n    file length: {} ({} \
                  bytes)\n    disk size: {}\n",
                 child.name,
-                escaped(&file.filename),
+                plain(&file.filename),
                 file.format,
                 human(file.virtual_size),
                 file.virtual_size,

@@ -7,6 +7,7 @@ use diskweave::core::{BlockDevice, Extent, ExtentKind, HostPlace};
 use super::shown;
 use crate::args::{Map, Output};
 use crate::failure::Failure;
+use crate::output::plain::plain;
 
 pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
     let disk = args.open.disk(&args.file, args.format.as_ref());
@@ -84,7 +85,7 @@ fn as_row(out: &mut impl Write, start: u64, extent: &Extent, path: &str) -> Resu
                 }
             };
             let [from, len, to] = [start, extent.len, host.offset].map(column);
-            writeln!(out, "{from:<16}{len:<16}{to:<16}{}", path.escape_debug())?;
+            writeln!(out, "{from:<16}{len:<16}{to:<16}{}", plain(path))?;
             Ok(())
         }
         (ExtentKind::Data | ExtentKind::Compressed, _) => Err(Failure::new(

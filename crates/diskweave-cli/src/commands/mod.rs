@@ -14,6 +14,7 @@ use std::path::Path;
 
 use crate::args::Command;
 use crate::failure::Failure;
+use crate::output::plain::plain;
 
 /// Runs `command` and gives the exit code.
 pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
@@ -30,5 +31,5 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
 
 /// A path in a message, unable to steer the terminal.
 fn shown(path: &Path) -> impl Display {
-    format!("'{}'", path.display().to_string().escape_debug())
+    format!("'{}'", plain(&path.display().to_string()))
 }

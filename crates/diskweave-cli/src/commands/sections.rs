@@ -1,17 +1,23 @@
 //! `sections`: the structures of a VHDX file, field by field, as they lie in the file.
 
+use std::cell::RefCell;
+use std::io::{BufWriter, Write, stdout};
 use std::sync::Arc;
 
-use diskweave::core::{ByteRange, FileOptions, FileStorage, Limits, LockMode, Result, Storage};
+use diskweave::core::{
+    ByteRange, Error, FileOptions, FileStorage, Limits, LockMode, Result, Storage,
+};
 use diskweave::vhdx::inspect::{self, FoundEntry};
 use diskweave::vhdx::{
-    BatSlot, HeaderCopy, LogDescriptor, MetadataEntry, OpenOptions, RegionTable, VhdxImage, known,
+    BatEntry, BatSlot, HeaderCopy, LogDescriptor, MetadataEntry, RegionTable, VhdxImage, known,
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{shown, vhdx_facts};
 use crate::args::{Output, Section, Sections};
 use crate::failure::Failure;
+use crate::output::plain::print;
 use crate::output::{json, tree};
 
 pub(crate) fn run(args: &Sections) -> Result<u8, Failure> {
@@ -28,13 +34,13 @@ pub(crate) fn run(args: &Sections) -> Result<u8, Failure> {
         Section::Header => header(&*storage),
         Section::Region => region(&*storage),
         Section::Metadata => metadata(&*storage),
-        Section::Bat => bat(storage),
+        Section::Bat => return bat(storage, args),
         Section::Log => log(&*storage),
     }
     .map_err(about)?;
     match args.output {
         Output::Json => json::print(&value)?,
-        Output::Human => print!("{}", tree::text(&value, 0)),
+        Output::Human => print(&tree::text(&value, 0))?,
     }
     Ok(0)
 }
@@ -166,42 +172,105 @@ fn items(items: &inspect::MetadataItems) -> Value {
     })
 }
 
-/// The BAT of the image as it is after replay in memory: no other one means anything.
-fn bat(storage: Arc<dyn Storage>) -> Result<Value> {
-    let image = VhdxImage::open(storage, &OpenOptions::read_only())?;
-    let geometry = *image.geometry();
-    let entries = image
-        .bat_entries()
-        .map(|entry| {
-            let (index, slot, entry) = entry?;
-            let (what, number, state) = match slot {
-                BatSlot::Payload { block } => (
-                    "payload",
-                    block,
-                    entry.payload_state().map(|state| state.as_str()),
-                ),
-                BatSlot::Bitmap { chunk } => (
-                    "sector-bitmap",
-                    chunk,
-                    entry.bitmap_state().map(|state| state.as_str()),
-                ),
-            };
-            Ok(json!({
-                "index": index,
-                "block": what,
-                "number": number,
-                "state": state.unwrap_or("reserved"),
-                "file-offset": hex(entry.file_offset()),
-            }))
-        })
-        .collect::<Result<Vec<Value>>>()?;
-    Ok(json!({
-        "entry-count": image.bat_len(),
-        "chunk-ratio": geometry.chunk_ratio(),
-        "payload-blocks": geometry.payload_blocks(),
-        "sector-bitmap-blocks": geometry.bitmap_blocks(),
-        "entries-not-zero": entries,
-    }))
+/// The block allocation table, as it is after replay: no other one means anything.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Bat<'a> {
+    entry_count: u64,
+    chunk_ratio: u64,
+    payload_blocks: u64,
+    sector_bitmap_blocks: u64,
+    entries_not_zero: BatEntries<'a>,
+}
+
+/// Made one at a time: a large disk has millions.
+struct BatEntries<'a> {
+    image: &'a VhdxImage,
+    failure: RefCell<Option<Error>>,
+}
+
+impl BatEntries<'_> {
+    fn values(&self) -> impl Iterator<Item = Value> {
+        let until_failure = |entry: Result<_>| {
+            let note = |error| *self.failure.borrow_mut() = Some(error);
+            entry.map_err(note).ok()
+        };
+        self.image
+            .bat_entries()
+            .map_while(until_failure)
+            .map(bat_entry)
+    }
+}
+
+impl Serialize for BatEntries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.values())
+    }
+}
+
+fn bat(storage: Arc<dyn Storage>, args: &Sections) -> Result<u8, Failure> {
+    let about = |e| Failure::about(shown(&args.file), e);
+    let image = VhdxImage::open(storage, &args.open.image_options()).map_err(about)?;
+    let geometry = image.geometry();
+    let bat = Bat {
+        entry_count: image.bat_len(),
+        chunk_ratio: geometry.chunk_ratio(),
+        payload_blocks: geometry.payload_blocks(),
+        sector_bitmap_blocks: geometry.bitmap_blocks(),
+        entries_not_zero: BatEntries {
+            image: &image,
+            failure: RefCell::new(None),
+        },
+    };
+    match args.output {
+        Output::Json => json::print(&bat)?,
+        Output::Human => bat_text(&bat)?,
+    }
+    match bat.entries_not_zero.failure.into_inner() {
+        // What could be told was told first.
+        Some(error) => Err(about(error)),
+        None => Ok(0),
+    }
+}
+
+fn bat_text(bat: &Bat<'_>) -> Result<(), Failure> {
+    let mut out = BufWriter::new(stdout().lock());
+    write!(
+        out,
+        "entry-count: {}\nchunk-ratio: {}\npayload-blocks: {}\nsector-bitmap-blocks: {}\n",
+        bat.entry_count, bat.chunk_ratio, bat.payload_blocks, bat.sector_bitmap_blocks
+    )?;
+    let mut entries = bat.entries_not_zero.values().enumerate().peekable();
+    let none = if entries.peek().is_none() {
+        " none"
+    } else {
+        ""
+    };
+    writeln!(out, "entries-not-zero:{none}")?;
+    for (number, entry) in entries {
+        out.write_all(tree::numbered(number, &entry, 4).as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+fn bat_entry((index, slot, entry): (u64, BatSlot, BatEntry)) -> Value {
+    let (what, number, state) = match slot {
+        BatSlot::Payload { block } => {
+            let state = entry.payload_state().map(|state| state.as_str());
+            ("payload", block, state)
+        }
+        BatSlot::Bitmap { chunk } => {
+            let state = entry.bitmap_state().map(|state| state.as_str());
+            ("sector-bitmap", chunk, state)
+        }
+    };
+    json!({
+        "index": index,
+        "block": what,
+        "number": number,
+        "state": state.unwrap_or("reserved"),
+        "file-offset": hex(entry.file_offset()),
+    })
 }
 
 fn log(storage: &dyn Storage) -> Result<Value> {

@@ -13,5 +13,6 @@ pub(crate) fn print(value: &impl Serialize) -> Result<(), Failure> {
     let formatter = PrettyFormatter::with_indent(b"    ");
     value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
     writeln!(out)?;
+    out.flush()?;
     Ok(())
 }

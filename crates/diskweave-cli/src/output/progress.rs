@@ -1,11 +1,12 @@
 //! Progress, on a terminal or for programs.
 
 use std::io::{IsTerminal, stderr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use diskweave::{NoProgress, Progress};
 use indicatif::{ProgressBar, ProgressStyle as BarStyle};
 
+use super::plain::complain;
 use crate::args::ProgressStyle;
 
 /// The way of showing progress that was asked for, or that fits.
@@ -46,24 +47,42 @@ impl Drop for Bar {
 
 /// One object a line: `{"done":N,"total":N}`, at each hundredth and at the end.
 #[derive(Default)]
-struct JsonLines {
-    total: AtomicU64,
-    done: AtomicU64,
+struct JsonLines(Mutex<Count>);
+
+#[derive(Default)]
+struct Count {
+    total: u64,
+    done: u64,
+}
+
+impl JsonLines {
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    /// Called under the lock, so that lines come in order.
+    fn show(&self) {
+        let Self { total, done } = self;
+        complain(&format!(r#"{{"done":{done},"total":{total}}}"#));
+    }
 }
 
 impl Progress for JsonLines {
     fn start(&self, total: u64) {
-        self.total.store(total, Ordering::Relaxed);
-        eprintln!(r#"{{"done":0,"total":{total}}}"#);
+        let mut count = self.count();
+        *count = Count { total, done: 0 };
+        count.show();
     }
 
     fn advance(&self, bytes: u64) {
-        let total = self.total.load(Ordering::Relaxed);
-        let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        let after = before + bytes;
-        let step = (total / 100).max(1);
-        if before / step != after / step || after == total {
-            eprintln!(r#"{{"done":{after},"total":{total}}}"#);
+        let mut count = self.count();
+        let step = (count.total / 100).max(1);
+        let before = count.done;
+        count.done += bytes;
+        if before / step != count.done / step || count.done == count.total {
+            count.show();
         }
     }
 }

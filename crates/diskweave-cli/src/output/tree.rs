@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::plain::plain;
+
 /// `value` as lines, `indent` spaces in.
 pub(crate) fn text(value: &Value, indent: usize) -> String {
     let mut out = String::new();
@@ -9,16 +11,23 @@ pub(crate) fn text(value: &Value, indent: usize) -> String {
     out
 }
 
+/// Item number `number` of a list, as lines, `indent` spaces in: for lists too long to be held.
+pub(crate) fn numbered(number: usize, value: &Value, indent: usize) -> String {
+    let mut out = String::new();
+    item(&format!("[{number}]"), value, indent, &mut out);
+    out
+}
+
 fn write(value: &Value, indent: usize, out: &mut String) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                item(&format!("{name}:"), value, indent, out);
+                item(&format!("{}:", plain(name)), value, indent, out);
             }
         }
         Value::Array(items) => {
             for (number, value) in items.iter().enumerate() {
-                item(&format!("[{number}]"), value, indent, out);
+                out.push_str(&numbered(number, value, indent));
             }
         }
         plain => out.push_str(&format!("{:indent$}{}\n", "", leaf(plain))),
@@ -41,8 +50,7 @@ fn item(label: &str, value: &Value, indent: usize, out: &mut String) {
 
 fn leaf(value: &Value) -> String {
     match value {
-        // Text out of an image must not steer the terminal.
-        Value::String(text) => text.escape_debug().to_string().replace("\\\\", "\\"),
+        Value::String(text) => plain(text),
         Value::Object(_) | Value::Array(_) => "none".into(),
         Value::Null => "none".into(),
         other => other.to_string(),
@@ -58,12 +66,12 @@ mod tests {
     #[test]
     fn nothing_in_a_name_reaches_the_terminal_as_a_command() {
         let value =
-            json!({"name": "a\u{1b}[2Jb\n", "path": r".\base.vhdx", "list": [1, {"x": null}]});
+            json!({"name": "a\u{1b}[2Jb\n", "path": r".\base.vhdx", "list": [1, {"\u{7}": null}]});
         let text = text(&value, 2);
         assert_eq!(
             text,
             "  name: a\\u{1b}[2Jb\\n\n  path: .\\base.vhdx\n  list:\n      [0] 1\n      [1]\n          \
-             x: none\n"
+             \\u{7}: none\n"
         );
     }
 }
