@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{past_end, refused, sys, write_zeros};
 use crate::{Error, ErrorKind, FileId, HostExtent, Result, Storage, SyncKind};
@@ -66,6 +67,19 @@ pub struct FileStorage {
     path: PathBuf,
     writable: bool,
     identity: Option<FileId>,
+    /// A lock was taken, and is to be given up.
+    locked: AtomicBool,
+}
+
+/// The lock goes with the storage, not with the last descriptor of the open file: a child process
+/// that was just forked has copies of them all for a moment, and would seem to hold the image.
+impl Drop for FileStorage {
+    fn drop(&mut self) {
+        if self.locked.load(Ordering::Relaxed) {
+            // Nothing can be done about a failure, and closing gives the lock up as well.
+            let _ = sys::lock(&self.file, LockMode::None);
+        }
+    }
 }
 
 impl FileStorage {
@@ -103,6 +117,7 @@ impl FileStorage {
             path,
             writable: options.writable,
             identity,
+            locked: AtomicBool::new(false),
         };
         storage.lock(options.lock)?;
         Ok(storage)
@@ -202,6 +217,9 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self, mode: LockMode) -> Result<()> {
+        if mode != LockMode::None {
+            self.locked.store(true, Ordering::Relaxed);
+        }
         if sys::lock(&self.file, mode)? {
             return Ok(());
         }
@@ -309,6 +327,18 @@ mod tests {
         }
         let unprotected = FileOptions::read_only().with_lock(LockMode::Unprotected);
         FileStorage::open(&path, unprotected).unwrap();
+    }
+
+    #[test]
+    fn a_lock_ends_with_the_storage_even_while_a_forked_child_has_its_descriptors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        std::fs::write(&path, [0u8; 512]).unwrap();
+        let writer = FileStorage::open(&path, FileOptions::read_write()).unwrap();
+        let as_a_child_has_it = writer.as_file().unwrap().try_clone().unwrap();
+        drop(writer);
+        FileStorage::open(&path, FileOptions::read_write()).unwrap();
+        drop(as_a_child_has_it);
     }
 
     #[test]
