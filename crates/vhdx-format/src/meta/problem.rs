@@ -90,11 +90,17 @@ impl Problem {
 
     pub(crate) fn into_finding(self) -> Finding {
         let (structure, offset) = self.error.place();
+        let message = if structure == self.section {
+            // The section says it already.
+            self.error.to_string()
+        } else {
+            format!("{structure}: {}", self.error)
+        };
         Finding {
             severity: self.severity,
             section: self.section,
             code: self.code,
-            message: format!("{structure}: {}", self.error).into(),
+            message: message.into(),
             reference: self.reference,
             offset: Some(offset),
         }
