@@ -1,10 +1,12 @@
 //! One image's share of a disk.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use crate::device::read_only;
 use crate::{
-    ByteRange, ContentId, DeviceInfo, Extent, FileRef, HostFile, Result, Storage, ZeroFlags,
+    ByteRange, ContentId, DeviceInfo, Error, ErrorKind, Extent, FileRef, FileRole, HostFile,
+    Result, Storage, ZeroFlags,
 };
 
 /// What lies below a layer: asked for the bytes that a partial write must carry up.
@@ -48,6 +50,19 @@ pub trait Layer: Send + Sync {
 
     /// The other files this image refers to.
     fn file_refs(&self) -> &[FileRef];
+
+    /// Hands over the file that this image refers to in `role`: one that the image reads by itself,
+    /// such as an external data file. Never the parent.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the image refers to no such file.
+    fn attach(&mut self, role: FileRole, storage: Arc<dyn Storage>) -> Result<()> {
+        let _ = (role, storage);
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            "the image refers to no such file",
+        ))
+    }
 
     /// Fingerprint of the content, which children of this image recorded when they were made.
     fn content_id(&self) -> Option<ContentId> {

@@ -153,6 +153,9 @@ impl<'a> ChainBuilder<'a> {
     pub fn build_partial(&self, top: Top) -> Result<(Chain, Option<Error>)> {
         let options = self.options.clone().with_cache(self.options.page_cache());
         let mut links = vec![self.open_top(top, &options)?];
+        if let Err(error) = self.attach_data(&[], &mut links[0]) {
+            return Ok((Chain::from_links(links), Some(error)));
+        }
         let mut for_parents = options;
         for_parents.mode = OpenMode::ReadOnly;
         let problem = loop {
@@ -214,7 +217,9 @@ impl<'a> ChainBuilder<'a> {
             driver,
             vouched: by_caller.is_some(),
         };
-        search.run().map(Some)
+        let mut parent = search.run()?;
+        self.attach_data(links, &mut parent)?;
+        Ok(Some(parent))
     }
 
     fn driver(&self, format: &str) -> Result<&'a dyn FormatDriver> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use blockdev_core::locate::{ChainPolicy, Wanted};
+use blockdev_core::locate::{ChainPolicy, Found, Wanted};
 use blockdev_core::{
     Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, OpenOptions, Result,
     Storage,
@@ -13,6 +13,24 @@ use crate::builder::ChainBuilder;
 use crate::link::{FoundBy, Link};
 use crate::refusal::{Refusal, Refusals, Stage};
 use crate::verify;
+
+impl ChainBuilder<'_> {
+    /// Opens the file that `name`, given by the image of `link`, leads to. It is not locked: a ring
+    /// is to be told from a lock, so that waits until the file is known to be another one.
+    pub(crate) fn follow_name(&self, name: &FileName, link: &Link) -> Result<Found, Refusal> {
+        let Some(path) = &name.path else {
+            return Err(Refusal::missing("the name means nothing on this host"));
+        };
+        let dir = match self.directory(link.path.as_deref()) {
+            Some(dir) => dir,
+            None if path.has_root() => Path::new(""),
+            None => return Err(Refusal::missing("the image that names it has no directory")),
+        };
+        let unlocked = FileOptions::read_only().with_lock(LockMode::None);
+        let found = self.policy.follow(name, dir, self.opener, unlocked);
+        found.map_err(Refusal::by_opener)
+    }
+}
 
 /// The search for the parent of one image.
 pub(crate) struct Search<'a> {
@@ -68,26 +86,11 @@ impl Search<'_> {
                 Err(refusal) => refusals.push(name, refusal),
             }
         }
-        Err(refusals.into_error(self.child))
+        Err(refusals.into_error("parent", self.child))
     }
 
     fn try_name(&self, name: &FileName) -> Result<Link, Refusal> {
-        let Some(path) = &name.path else {
-            return Err(Refusal::missing("the name means nothing on this host"));
-        };
-        let dir = match self.builder.directory(self.child.path.as_deref()) {
-            Some(dir) => dir,
-            None if path.has_root() => Path::new(""),
-            None => return Err(Refusal::missing("the image that names it has no directory")),
-        };
-        // A ring is to be told from a lock: locked only once the file is known to be another one.
-        let unlocked = FileOptions::read_only().with_lock(LockMode::None);
-        let opener = self.builder.opener;
-        let found = self
-            .builder
-            .policy
-            .follow(name, dir, opener, unlocked)
-            .map_err(Refusal::by_opener)?;
+        let found = self.builder.follow_name(name, self.child)?;
         self.adopt(
             found.storage,
             Some(&found.path),

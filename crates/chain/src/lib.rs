@@ -34,6 +34,7 @@
 
 mod builder;
 mod chain;
+mod data_file;
 mod follow;
 mod link;
 mod refusal;

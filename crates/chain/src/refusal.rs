@@ -69,12 +69,12 @@ impl Refusals {
         }
     }
 
-    /// The error of the whole search for the parent of `child`.
-    pub(crate) fn into_error(self, child: &Link) -> Error {
+    /// The error of the whole search for what is `wanted` (a parent, a data file) by `child`.
+    pub(crate) fn into_error(self, wanted: &str, child: &Link) -> Error {
         let Some(furthest) = self.furthest else {
             return Error::new(
                 ErrorKind::NeedsParent,
-                format!("{child} has a parent, but names no file for it"),
+                format!("{child} has a {wanted}, but names no file for it"),
             );
         };
         let kind = match furthest.stage {
@@ -83,6 +83,7 @@ impl Refusals {
             Stage::Found => furthest.error.kind(),
             Stage::Mismatched => ErrorKind::ParentMismatch,
         };
-        Error::new(kind, format!("no parent for {child}: {}", self.list)).caused_by(furthest.error)
+        Error::new(kind, format!("no {wanted} for {child}: {}", self.list))
+            .caused_by(furthest.error)
     }
 }

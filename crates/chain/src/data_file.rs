@@ -1,0 +1,54 @@
+//! The file that holds an image's guest data, where that is not the image itself.
+
+use std::sync::Arc;
+
+use blockdev_core::locate::{ChainPolicy, Wanted};
+use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Result, Storage};
+
+use crate::builder::ChainBuilder;
+use crate::link::Link;
+use crate::refusal::Refusals;
+use crate::verify;
+
+impl ChainBuilder<'_> {
+    /// Opens the data file that `link`, below the images of `above`, refers to, and hands it over.
+    /// Nothing is done where it refers to none, or where no file may be opened: then what is in the
+    /// data file cannot be read, and all else can.
+    pub(crate) fn attach_data(&self, above: &[Link], link: &mut Link) -> Result<()> {
+        let mut refs = link.layer.file_refs().iter();
+        let Some(reference) = refs.find(|reference| reference.role == FileRole::Data) else {
+            return Ok(());
+        };
+        let found = match &self.policy {
+            ChainPolicy::Deny => return Ok(()),
+            ChainPolicy::Handles(resolver) => {
+                let child = link.layer.info();
+                resolver.resolve(&Wanted { reference, child })?
+            }
+            _ => Some(self.data_by_name(reference, link)?),
+        };
+        let storage = found.ok_or_else(|| {
+            let message = format!("no file was supplied for the data file of {link}");
+            Error::new(ErrorKind::NeedsParent, message)
+        })?;
+        let named = |error: Error| error.context(format_args!("data file of {link}"));
+        let identity = storage.identity();
+        verify::no_ring(above, identity).map_err(named)?;
+        verify::no_ring(std::slice::from_ref(link), identity).map_err(named)?;
+        if !matches!(self.policy, ChainPolicy::Handles(_)) {
+            storage.lock(self.lock).map_err(named)?;
+        }
+        link.layer.attach(FileRole::Data, storage)
+    }
+
+    fn data_by_name(&self, reference: &FileRef, link: &Link) -> Result<Arc<dyn Storage>> {
+        let mut refusals = Refusals::default();
+        for name in &reference.names {
+            match self.follow_name(name, link) {
+                Ok(found) => return Ok(found.storage),
+                Err(refusal) => refusals.push(name, refusal),
+            }
+        }
+        Err(refusals.into_error("data file", link))
+    }
+}
