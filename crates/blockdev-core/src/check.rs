@@ -73,6 +73,11 @@ pub struct CheckReport {
     pub total_blocks: u64,
     /// Of those, the ones that have space in the image.
     pub allocated_blocks: u64,
+    /// Of the allocated ones, those that do not lie right behind the one before them in the same
+    /// table; compressed ones all count. 0 where the format has no such figure.
+    pub fragmented_blocks: u64,
+    /// Of the allocated ones, those that are compressed.
+    pub compressed_blocks: u64,
     /// End of the last structure or block, in bytes from the start of the image.
     pub image_end_offset: u64,
 }

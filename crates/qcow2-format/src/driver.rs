@@ -2,71 +2,33 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{
-    CheckReport, Error, ErrorKind, FormatDriver, Layer, OpenOptions, ProbeInput, Result, Storage,
-    StorageExt,
-};
+use blockdev_core::{CheckReport, FormatDriver, Layer, OpenOptions, ProbeInput, Result, Storage};
 
-/// `QFI\xfb`, the first bytes of every version.
-const MAGIC: [u8; 4] = *b"QFI\xfb";
+use crate::Qcow2Image;
+use crate::ondisk::header::MAGIC;
 
 /// The qcow2 format.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Qcow2Driver;
 
-impl Qcow2Driver {
-    /// Why the file in `storage` is not opened.
-    fn refusal(self, storage: &dyn Storage) -> Result<Error> {
-        let mut magic = [0; MAGIC.len()];
-        storage.read_zero_padded(&mut magic, 0)?;
-        Ok(if magic == MAGIC {
-            Error::new(ErrorKind::Unsupported, "qcow2 images are not read yet").at("header", 0)
-        } else {
-            let message = "not a qcow2 image: it does not begin with \"QFI\\xfb\"";
-            Error::new(ErrorKind::NotRecognised, message).at("header", 0)
-        })
-    }
-}
-
 impl FormatDriver for Qcow2Driver {
     fn name(&self) -> &'static str {
-        "qcow2"
+        crate::FORMAT_NAME
     }
 
     fn probe(&self, input: &ProbeInput<'_>) -> bool {
         input.head.starts_with(&MAGIC)
     }
 
-    fn open(&self, storage: Arc<dyn Storage>, _: &OpenOptions) -> Result<Box<dyn Layer>> {
-        Err(self.refusal(&*storage)?)
+    fn open(&self, storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Box<dyn Layer>> {
+        Ok(Box::new(Qcow2Image::open(storage, options)?))
     }
 
-    fn check(&self, storage: Arc<dyn Storage>, _: &OpenOptions) -> Result<Option<CheckReport>> {
-        Err(self.refusal(&*storage)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use blockdev_core::{MemoryStorage, probe};
-
-    use super::*;
-
-    #[test]
-    fn a_qcow2_image_is_refused_and_never_read_as_a_raw_disk() {
-        let image: Arc<dyn Storage> = Arc::new(MemoryStorage::from(b"QFI\xfb\0\0\0\x03".to_vec()));
-        let drivers: [&dyn FormatDriver; 1] = [&Qcow2Driver];
-        assert_eq!(probe(&*image, &drivers).unwrap().unwrap().name(), "qcow2");
-        let refused = Qcow2Driver
-            .open(image, &OpenOptions::read_only())
-            .err()
-            .unwrap();
-        assert_eq!(refused.kind(), ErrorKind::Unsupported);
-        let other: Arc<dyn Storage> = Arc::new(MemoryStorage::from(vec![0; 512]));
-        let refused = Qcow2Driver
-            .check(other, &OpenOptions::read_only())
-            .err()
-            .unwrap();
-        assert_eq!(refused.kind(), ErrorKind::NotRecognised);
+    fn check(
+        &self,
+        storage: Arc<dyn Storage>,
+        options: &OpenOptions,
+    ) -> Result<Option<CheckReport>> {
+        crate::check(storage, options).map(Some)
     }
 }

@@ -1,0 +1,152 @@
+//! L1 and L2 tables of the active disk and of every snapshot.
+
+use blockdev_core::Result;
+
+use super::Checker;
+use super::words::Words;
+use crate::meta::header::Header;
+use crate::meta::references::{Reference, l2_entry, l2_table};
+use crate::ondisk::l1_entry::L1Entry;
+use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
+
+/// L2 tables accounted for: about as many as the largest L1 table has, twice.
+const MAX_TABLES: usize = 8 << 20;
+
+/// How often an L2 table is referred to: by all L1 tables, and by the active one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TableUse {
+    pub(super) all: u32,
+    active: u32,
+}
+
+impl Checker<'_> {
+    /// Notes the L2 tables of an L1 table: its place and its length in bytes.
+    pub(super) fn l1_table(&mut self, (offset, length): (u64, u64), active: bool) -> Result<()> {
+        if !self.may_read("l1", offset, length) {
+            return Ok(());
+        }
+        let mut words = Words::new(offset, length, self.file_len);
+        while let Some(first) = words.next(self.storage)? {
+            for (index, entry) in (first..).zip(words.entries()) {
+                let entry = L1Entry(entry);
+                let from = offset + index * 8;
+                let (table, breach) = l2_table(entry, self.cluster);
+                if let Some((code, message)) = breach {
+                    self.corrupt("l1", code, message, from);
+                }
+                let Some(table) = table else { continue };
+                if active {
+                    self.copied("l1", table, entry.is_copied(), from)?;
+                }
+                if !self.refer("l1", (table, self.cluster), 1, from) {
+                    continue;
+                }
+                if self.tables.len() >= MAX_TABLES && !self.tables.contains_key(&table) {
+                    let message = "there are more L2 tables than this check accounts for";
+                    self.corrupt("l1", "too-many-tables", message, from);
+                    return Ok(());
+                }
+                let table = self.tables.entry(table).or_default();
+                table.all = table.all.saturating_add(1);
+                table.active = table.active.saturating_add(active.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Every L2 table once, in the order of the file.
+    pub(super) fn mapping(&mut self, header: &Header) -> Result<()> {
+        let tables = std::mem::take(&mut self.tables);
+        for (&table, &used) in &tables {
+            self.l2_table(table, used)?;
+        }
+        self.tables = tables;
+        // Without an L1 table there is nothing to be in fragments.
+        debug_assert!(header.l1_size > 0 || self.report.fragmented_blocks == 0);
+        Ok(())
+    }
+
+    fn l2_table(&mut self, table: u64, used: TableUse) -> Result<()> {
+        let extended = self.rules.geometry.has_extended_l2();
+        let mut words = Words::new(table, self.cluster, self.file_len);
+        let mut behind_last = None;
+        while let Some(first) = words.next(self.storage)? {
+            let mut entries = words.entries();
+            let mut from = table + first * 8;
+            while let Some(entry) = entries.next() {
+                let at = from;
+                from += 8;
+                let mut bits = SubclusterBits(0);
+                if extended {
+                    // Pieces end on whole entries but where the file ends.
+                    bits = SubclusterBits(entries.next().unwrap_or(0));
+                    from += 8;
+                }
+                if entry != 0 || bits.0 != 0 {
+                    self.l2_entry((L2Entry(entry), bits), at, used, &mut behind_last)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn l2_entry(
+        &mut self,
+        (entry, bits): (L2Entry, SubclusterBits),
+        from: u64,
+        used: TableUse,
+        behind_last: &mut Option<u64>,
+    ) -> Result<()> {
+        let (reference, breaches) = l2_entry(&self.rules, entry, bits);
+        for (code, message) in breaches {
+            self.corrupt("l2", code, message, from);
+        }
+        let active = u64::from(used.active);
+        match reference {
+            Reference::None => {}
+            Reference::Compressed { offset, len } => {
+                if self.rules.has_data_file {
+                    return Ok(());
+                }
+                self.refer("l2", (offset, len), used.all, from);
+                self.report.allocated_blocks += active;
+                self.report.compressed_blocks += active;
+                self.report.fragmented_blocks += active;
+            }
+            Reference::Standard { offset } => {
+                self.report.allocated_blocks += active;
+                if behind_last.is_some_and(|behind| behind != offset) {
+                    self.report.fragmented_blocks += active;
+                }
+                *behind_last = offset.checked_add(self.cluster);
+                if self.rules.has_data_file {
+                    return Ok(());
+                }
+                self.refer("l2", (offset, self.cluster), used.all, from);
+                if used.active > 0 {
+                    self.copied("l2", offset, entry.is_copied(), from)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The COPIED flag of an entry at `from` says whether the refcount of the cluster at `offset`
+    /// is exactly one.
+    fn copied(
+        &mut self,
+        section: &'static str,
+        offset: u64,
+        copied: bool,
+        from: u64,
+    ) -> Result<()> {
+        let stored = self.stored.of(offset / self.cluster)?;
+        if (stored == 1) != copied {
+            let says = if copied { "set" } else { "clear" };
+            let message =
+                format!("the COPIED flag is {says}, but the refcount of {offset:#x} is {stored}");
+            self.corrupt(section, "copied-flag", message, from);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Unpacking compressed clusters, each once for whoever reads on.
+//!
+//! A request for a whole cluster is unpacked right into the caller's buffer. Parts of clusters are
+//! cut from clusters kept in memory, up to a budget.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use blockdev_core::{Result, Storage, StorageExt};
+use libdeflater::{DecompressionError, Decompressor};
+
+use crate::Qcow2Error;
+use crate::meta::header::CompressionType;
+
+/// Bytes of unpacked clusters kept.
+const BUDGET_BYTES: usize = 8 << 20;
+
+/// The least number of clusters kept, however large they are.
+const LEAST: usize = 2;
+
+/// Unpacked clusters by the place of their packed bytes, the most recent last.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    compression: CompressionType,
+    cluster_bytes: usize,
+    kept: Mutex<VecDeque<(u64, Arc<[u8]>)>>,
+}
+
+/// A compressed cluster: where its bytes are, and what it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Packed {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    /// Guest offset of the cluster, for messages.
+    pub(crate) guest: u64,
+}
+
+impl Unpacked {
+    pub(crate) fn new(compression: CompressionType, cluster_size: u64) -> Self {
+        let cluster_bytes = usize::try_from(cluster_size).expect("at most 2 MiB");
+        Self {
+            compression,
+            cluster_bytes,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Fills `buf` from byte `within` of the cluster `packed`, whose bytes are in `storage`.
+    pub(crate) fn read(
+        &self,
+        storage: &dyn Storage,
+        packed: Packed,
+        within: usize,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        if let Some(cluster) = self.find(packed.offset) {
+            buf.copy_from_slice(&cluster[within..within + buf.len()]);
+            return Ok(());
+        }
+        if buf.len() == self.cluster_bytes {
+            return self.unpack(storage, packed, buf);
+        }
+        let mut cluster = vec![0; self.cluster_bytes];
+        self.unpack(storage, packed, &mut cluster)?;
+        buf.copy_from_slice(&cluster[within..within + buf.len()]);
+        self.keep(packed.offset, cluster.into());
+        Ok(())
+    }
+
+    fn find(&self, offset: u64) -> Option<Arc<[u8]>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // The newest are the likeliest.
+        kept.iter()
+            .rev()
+            .find(|(place, _)| *place == offset)
+            .map(|(_, cluster)| Arc::clone(cluster))
+    }
+
+    fn keep(&self, offset: u64, cluster: Arc<[u8]>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        while kept.len() >= (BUDGET_BYTES / self.cluster_bytes).clamp(LEAST, 64) {
+            kept.pop_front();
+        }
+        kept.push_back((offset, cluster));
+    }
+
+    fn unpack(&self, storage: &dyn Storage, packed: Packed, cluster: &mut [u8]) -> Result<()> {
+        // At most 2^13 sectors, by the width of the entry's field; the last cluster of a file may be
+        // cut short.
+        let len = usize::try_from(packed.len).expect("at most 4 MiB");
+        let mut bytes = vec![0; len];
+        let there = storage.read_up_to(&mut bytes, packed.offset)?;
+        let bytes = &bytes[..there];
+        let outcome = match self.compression {
+            CompressionType::Zlib => inflate(bytes, cluster),
+            CompressionType::Zstd => unzstd(bytes, cluster),
+        };
+        outcome.map_err(|problem| {
+            let Packed { offset, guest, .. } = packed;
+            Qcow2Error::Compressed {
+                offset,
+                guest,
+                problem: problem.into(),
+            }
+            .into()
+        })
+    }
+}
+
+/// Raw deflate into exactly one cluster. What follows the stream in its last sector is the next
+/// cluster's, or nothing.
+fn inflate(bytes: &[u8], cluster: &mut [u8]) -> Result<(), String> {
+    match Decompressor::new().deflate_decompress(bytes, cluster) {
+        Ok(written) if written == cluster.len() => Ok(()),
+        Ok(written) => Err(format!("it unpacks to {written} bytes, not to a cluster")),
+        Err(DecompressionError::BadData) => Err("the deflate stream is damaged".into()),
+        Err(DecompressionError::InsufficientSpace) => {
+            Err("it unpacks to more than a cluster".into())
+        }
+    }
+}
+
+/// A zstd frame into exactly one cluster.
+fn unzstd(bytes: &[u8], cluster: &mut [u8]) -> Result<(), String> {
+    use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
+    let mut context = DCtx::create();
+    let mut input = InBuffer::around(bytes);
+    let wanted = cluster.len();
+    let mut output = OutBuffer::around(cluster);
+    while output.pos() < wanted {
+        let before = (input.pos(), output.pos());
+        let left = context
+            .decompress_stream(&mut output, &mut input)
+            .map_err(|code| format!("the zstd frame is damaged: {}", get_error_name(code)))?;
+        let ended = left == 0 && output.pos() < wanted;
+        if ended || before == (input.pos(), output.pos()) {
+            return Err(format!(
+                "it unpacks to {} bytes, not to a cluster",
+                output.pos()
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! Validated state and decisions: from bytes and numbers to values, without I/O.
+
+pub(crate) mod backing_name;
+pub(crate) mod cluster;
+pub(crate) mod counts;
+pub(crate) mod extensions;
+pub(crate) mod geometry;
+pub(crate) mod header;
+pub(crate) mod references;
+pub(crate) mod snapshots;

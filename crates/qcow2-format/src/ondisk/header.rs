@@ -1,0 +1,48 @@
+//! Header, at offset 0 (qcow2 specification, "Header").
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, big_endian as be};
+
+/// `QFI\xfb`
+pub(crate) const MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// Bytes of a version 2 header.
+pub(crate) const V2_BYTES: usize = 72;
+
+/// Least bytes of a version 3 header.
+pub(crate) const V3_BYTES: usize = 104;
+
+/// What both versions have.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawHeader {
+    pub(crate) magic: [u8; 4],
+    pub(crate) version: be::U32,
+    pub(crate) backing_file_offset: be::U64,
+    pub(crate) backing_file_size: be::U32,
+    pub(crate) cluster_bits: be::U32,
+    pub(crate) size: be::U64,
+    pub(crate) crypt_method: be::U32,
+    pub(crate) l1_size: be::U32,
+    pub(crate) l1_table_offset: be::U64,
+    pub(crate) refcount_table_offset: be::U64,
+    pub(crate) refcount_table_clusters: be::U32,
+    pub(crate) nb_snapshots: be::U32,
+    pub(crate) snapshots_offset: be::U64,
+}
+
+/// What version 3 adds.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RawHeaderV3 {
+    pub(crate) incompatible_features: be::U64,
+    pub(crate) compatible_features: be::U64,
+    pub(crate) autoclear_features: be::U64,
+    pub(crate) refcount_order: be::U32,
+    pub(crate) header_length: be::U32,
+}
+
+/// Byte of the header at which the compression type lies, where the header is long enough.
+pub(crate) const COMPRESSION_TYPE: usize = 104;
+
+const _: () = assert!(size_of::<RawHeader>() == V2_BYTES);
+const _: () = assert!(size_of::<RawHeader>() + size_of::<RawHeaderV3>() == V3_BYTES);

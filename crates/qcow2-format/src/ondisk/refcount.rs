@@ -1,0 +1,50 @@
+//! Refcounts (qcow2 specification, "Host cluster management").
+//!
+//! ```text
+//!   refcount table         refcount block: one number of 2^order bits for each cluster
+//!   ┌───┬───┬───┬─         ┌────┬────┬────┬─
+//!   │   │ ● │   │ …        │ 1  │ 1  │ 2  │ …
+//!   └───┴─┼─┴───┴─         └────┴────┴────┴─
+//!         └───────────────►
+//! ```
+//!
+//! Numbers of a byte or more are big-endian; of smaller ones, the first lie in the lowest bits.
+
+/// Bits 9 to 63 of a refcount table entry: where the block lies.
+pub(crate) const BLOCK_OFFSET_MASK: u64 = !0x1FF;
+
+/// Number `index` of `block`, in which numbers are `1 << order` bits wide (order 0 to 6).
+pub(crate) fn refcount(block: &[u8], index: usize, order: u32) -> u64 {
+    if order < 3 {
+        let per_byte = 8 >> order;
+        let bits = (index % per_byte) << order;
+        let mask = (1u16 << (1 << order)) - 1;
+        return u64::from(u16::from(block[index / per_byte]) >> bits & mask);
+    }
+    let bytes = 1 << (order - 3);
+    let at = index * bytes;
+    let number = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+    block[at..at + bytes].iter().fold(0, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_begin_at_the_lowest_bits() {
+        let block = [0b1010_0110, 0x21, 0xFF, 0, 0, 0, 0, 7];
+        let of = |order, n| {
+            (0..n)
+                .map(|i| refcount(&block, i, order))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(0, 8), [0, 1, 1, 0, 0, 1, 0, 1]);
+        assert_eq!(of(1, 4), [2, 1, 2, 2]);
+        assert_eq!(of(2, 4), [6, 10, 1, 2]);
+        assert_eq!(of(3, 3), [0xA6, 0x21, 0xFF]);
+        assert_eq!(of(4, 2), [0xA621, 0xFF00]);
+        assert_eq!(of(5, 2), [0xA621_FF00, 7]);
+        assert_eq!(of(6, 1), [0xA621_FF00_0000_0007]);
+    }
+}
