@@ -12,7 +12,8 @@
 //! here ([`RawLayer`]) because any chain may end in one. Composing layers into chains is the work of
 //! `blockdev-chain`; a lone image becomes a disk through [`LoneLayer`].
 //!
-//! The library prints nothing, starts no thread and needs no executor.
+//! The library prints nothing and needs no executor; only [`bulk_copy`] starts threads, which end
+//! with the call.
 //!
 //! # Example
 //!
@@ -28,6 +29,7 @@
 //! # Ok::<(), blockdev_core::Error>(())
 //! ```
 
+mod bulk;
 mod cache;
 mod check;
 mod cursor;
@@ -40,10 +42,13 @@ mod layer;
 mod limits;
 pub mod locate;
 mod lone;
+mod progress;
 mod range;
 mod raw;
 mod storage;
+mod zeros;
 
+pub use bulk::{BulkOptions, BulkSink, bulk_copy};
 pub use cache::{CacheOwner, PAGE_BYTES, PageCache};
 pub use check::{CheckReport, Finding, Severity};
 pub use cursor::DeviceCursor;
@@ -55,9 +60,11 @@ pub use file_ref::{ContentId, FileName, FileRef, FileRole, NameKind};
 pub use layer::{Below, DiscardMode, Holes, Layer, ZerosBelow};
 pub use limits::Limits;
 pub use lone::LoneLayer;
+pub use progress::{NoProgress, Progress};
 pub use range::{ByteRange, align_down, align_up, fits};
 pub use raw::{RawDriver, RawLayer};
 pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
     ReadOnlyStorage, Storage, StorageExt, SyncKind, WindowStorage,
 };
+pub use zeros::{first_nonzero, is_zero, nonzero_runs};

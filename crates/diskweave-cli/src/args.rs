@@ -51,6 +51,10 @@ pub(crate) struct Open {
     #[arg(long)]
     any_parent: bool,
 
+    /// Format of parents whose child declares none
+    #[arg(long, value_name = "FMT")]
+    parent_format: Option<String>,
+
     /// What to do with an image that was not closed cleanly; no file is changed
     #[arg(long, value_enum, default_value_t = Unclean::Auto, value_name = "HOW")]
     recovery: Unclean,
@@ -115,6 +119,9 @@ impl Open {
             .verify_linkage(!self.any_parent);
         if self.force_share {
             disk = disk.lock(LockMode::Unprotected);
+        }
+        if let Some(format) = &self.parent_format {
+            disk = disk.parent_format(format);
         }
         match format {
             Some(format) => disk.format(format),
@@ -183,6 +190,9 @@ pub(crate) struct Convert {
         value_name = "FMT"
     )]
     pub(crate) output_format: String,
+    /// Options of the destination's format: KEY=VALUE, several with commas between
+    #[arg(short, long = "options", value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
     /// Show progress
     #[arg(short, long = "show-progress")]
     pub(crate) progress: bool,

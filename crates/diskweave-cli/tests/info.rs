@@ -235,3 +235,44 @@ fn a_name_with_quotes_is_shown_as_it_is() {
     let text = run(dir.path(), &["info", name]).ok();
     assert!(text.starts_with(&format!("image: {name}\n")), "{text}");
 }
+
+#[test]
+fn qcow2_images_are_told_of_as_qemu_tells_of_them() {
+    let (Some(corpus), Some(qemu)) = (corpus(), QemuImg::find()) else {
+        return;
+    };
+    let mut told = 0;
+    for record in corpus.of_format("qcow2") {
+        let path = record.path();
+        let dir = path.parent().unwrap();
+        let name = path.file_name().unwrap();
+        let ours = run(dir, &["info".as_ref(), "--output=json".as_ref(), name]);
+        // Encrypted and damaged images are another matter.
+        if record.expect.result != Verdict::Ok || ours.code != 0 {
+            continue;
+        }
+        let (ours, theirs) = (ours.json(), qemu.info("qcow2", &path).unwrap());
+        for field in [
+            "virtual-size",
+            "format",
+            "cluster-size",
+            "actual-size",
+            "dirty-flag",
+            "backing-filename",
+            "backing-filename-format",
+            "snapshots",
+        ] {
+            assert_eq!(ours[field], theirs[field], "{field} of {}", record.id);
+        }
+        let (mine, other) = (
+            &ours["format-specific"]["data"],
+            &theirs["format-specific"]["data"],
+        );
+        let mut other = other.clone();
+        // Bitmaps are not listed yet.
+        other.as_object_mut().unwrap().remove("bitmaps");
+        assert_eq!(*mine, other, "{}", record.id);
+        told += 1;
+    }
+    assert!(told > 75, "{told} images");
+}

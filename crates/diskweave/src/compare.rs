@@ -1,9 +1,8 @@
 //! Comparing what two disks read.
 
-use blockdev_core::{BlockDevice, Error, ErrorKind, Extent, ExtentKind, Result};
+use blockdev_core::{BlockDevice, Error, ErrorKind, Extent, ExtentKind, Result, first_nonzero};
 
 use crate::Progress;
-use crate::zeros::first_nonzero;
 
 /// Bytes compared at a time.
 const PIECE: usize = 1 << 20;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use blockdev_chain::{Chain, FoundBy};
 use blockdev_core::{FileRef, FileRole, HostFile, Layer, Result};
 
+use crate::registry;
+
 /// What there is to say about one image of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -83,16 +85,7 @@ impl ImageInfo {
             parent: parent.cloned(),
             parent_path: parent_path.map(Path::to_path_buf),
             found: found.clone(),
-            dirty: is_dirty(layer),
+            dirty: registry::is_dirty(layer),
         })
     }
-}
-
-fn is_dirty(layer: &dyn Layer) -> bool {
-    #[cfg(feature = "vhdx")]
-    if let Some(image) = layer.as_any().downcast_ref::<vhdx_format::VhdxImage>() {
-        return image.log_state() != vhdx_format::LogState::Empty;
-    }
-    let _ = layer;
-    false
 }

@@ -13,7 +13,7 @@
 //! | tell what an image is made of | [`ImageInfo`] |
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
-//! | write a disk out as a raw image | [`convert_to_raw`] |
+//! | write a disk out as another image | [`convert`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
 //! caller hands over a [`ChainPolicy`](core::locate::ChainPolicy).
@@ -40,9 +40,7 @@ mod convert;
 mod foreign;
 mod info;
 mod open;
-mod progress;
 mod registry;
-mod zeros;
 
 pub use blockdev_chain as chain;
 pub use blockdev_core as core;
@@ -51,13 +49,13 @@ pub use qcow2_format as qcow2;
 #[cfg(feature = "vhdx")]
 pub use vhdx_format as vhdx;
 
+pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, check};
 pub use compare::{Comparison, compare};
-pub use convert::{ConvertOptions, convert_to_raw};
+pub use convert::{ConvertOptions, convert, convert_to_raw};
 pub use info::ImageInfo;
 pub use open::OpenDisk;
-pub use progress::{NoProgress, Progress};
-pub use registry::{driver, drivers, probe};
+pub use registry::{NewImage, driver, drivers, probe};
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

@@ -31,6 +31,7 @@ pub struct OpenDisk {
     options: OpenOptions,
     lock: Option<LockMode>,
     verify_linkage: bool,
+    parent_format: Option<String>,
     opener: Arc<dyn Opener>,
 }
 
@@ -70,6 +71,7 @@ impl OpenDisk {
             options: OpenOptions::read_only(),
             lock: None,
             verify_linkage: true,
+            parent_format: None,
             opener: Arc::new(HostOpener),
         }
     }
@@ -107,6 +109,13 @@ impl OpenDisk {
     #[must_use]
     pub fn verify_linkage(mut self, verify: bool) -> Self {
         self.verify_linkage = verify;
+        self
+    }
+
+    /// The format of parents whose child declares none; it is never guessed.
+    #[must_use]
+    pub fn parent_format(mut self, format: impl Into<String>) -> Self {
+        self.parent_format = Some(format.into());
         self
     }
 
@@ -179,6 +188,10 @@ impl OpenDisk {
             .options(options)
             .opener(&*self.opener)
             .verify_linkage(self.verify_linkage);
+        let builder = match &self.parent_format {
+            Some(format) => builder.parent_format(format),
+            None => builder,
+        };
         match self.lock {
             // Parents are only read, whatever is done to the top.
             Some(lock) if lock != LockMode::Exclusive => builder.lock(lock),

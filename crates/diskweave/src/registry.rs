@@ -1,6 +1,12 @@
 //! The formats that this build knows: the one place that asks about features.
 
-use blockdev_core::{FormatDriver, RawDriver, Result, Storage};
+use std::sync::Arc;
+
+use blockdev_chain::Chain;
+use blockdev_core::{FormatDriver, Layer, RawDriver, Result, Storage};
+
+use crate::convert::raw;
+use crate::{ConvertOptions, Progress};
 
 use crate::foreign;
 
@@ -47,4 +53,55 @@ pub(crate) fn taken_for(head: &[u8]) -> Option<&'static str> {
         .find(|driver| driver.probe(&input))
         .map(|driver| driver.name())
         .or_else(|| foreign::mark_in(head))
+}
+
+/// An image to be made, of one of the formats this build writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NewImage {
+    /// The disk's bytes and nothing else.
+    Raw,
+    /// A fixed or dynamic VHDX. Its virtual size is that of the source, in whole sectors, whatever
+    /// the options say.
+    #[cfg(feature = "vhdx")]
+    Vhdx(vhdx_format::CreateOptions),
+}
+
+impl NewImage {
+    /// Makes the image of `source` in `storage`, which is empty; it is durable then.
+    pub(crate) fn fill(
+        &self,
+        source: &Chain,
+        storage: Arc<dyn Storage>,
+        options: &ConvertOptions,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        match self {
+            Self::Raw => raw::fill(source, &*storage, options, progress),
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(create) => {
+                use blockdev_core::BlockDevice;
+                let mut create = create.clone();
+                let sector = u64::from(create.logical_sector_size.max(1));
+                create.virtual_size = source.size().next_multiple_of(sector);
+                let writer = vhdx_format::VhdxWriter::create(storage, create)?;
+                blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
+                writer.finish()
+            }
+        }
+    }
+}
+
+/// True when the image was not closed cleanly.
+pub(crate) fn is_dirty(layer: &dyn Layer) -> bool {
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = layer.as_any().downcast_ref::<vhdx_format::VhdxImage>() {
+        return image.log_state() != vhdx_format::LogState::Empty;
+    }
+    #[cfg(feature = "qcow2")]
+    if let Some(image) = layer.as_any().downcast_ref::<qcow2_format::Qcow2Image>() {
+        return image.header().is_dirty();
+    }
+    let _ = layer;
+    false
 }

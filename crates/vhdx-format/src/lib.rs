@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod create_options;
 mod driver;
 mod error;
 #[doc(hidden)]
@@ -34,10 +35,12 @@ mod ondisk;
 pub(crate) const FORMAT_NAME: &str = "vhdx";
 
 pub use blockdev_core::{OpenMode, OpenOptions, Recovery};
+pub use create_options::CreateOptions;
 pub use driver::VhdxDriver;
 pub use error::VhdxError;
 pub use image::{DiskType, LogState, VhdxImage};
 pub use io::check::check;
+pub use io::create::VhdxWriter;
 pub use io::window::SectorWindow;
 pub use meta::bat::ReadSemantics;
 pub use meta::file_identifier::FileIdentifier;

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
                 checked.format,
             ))?;
         }
-        Output::Human if !args.quiet => print(&as_text(&report))?,
+        Output::Human if !args.quiet => print(&as_text(&report, checked.format))?,
         Output::Human => {}
     }
     Ok(match (report.corruptions, report.leaks) {
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
     })
 }
 
-fn as_text(report: &CheckReport) -> String {
+fn as_text(report: &CheckReport, format: &str) -> String {
     let mut out = String::new();
     for finding in &report.findings {
         out += &format!("{}\n", plain(&finding.to_string()));
@@ -71,10 +71,19 @@ fn as_text(report: &CheckReport) -> String {
         // Two decimals of a percentage need no more precision than this.
         #[allow(clippy::cast_precision_loss)]
         let percent = report.allocated_blocks as f64 * 100.0 / report.total_blocks as f64;
-        out += &format!(
-            "{}/{} = {percent:.2}% allocated\nImage end offset: {}\n",
-            report.allocated_blocks, report.total_blocks, report.image_end_offset
-        );
+        let (allocated, total) = (report.allocated_blocks, report.total_blocks);
+        out += &format!("{allocated}/{total} = {percent:.2}% allocated");
+        if format == "qcow2" {
+            // Of those that are allocated; none is no part of none.
+            #[allow(clippy::cast_precision_loss)]
+            let part = |blocks: u64| blocks as f64 * 100.0 / allocated.max(1) as f64;
+            out += &format!(
+                ", {:.2}% fragmented, {:.2}% compressed clusters",
+                part(report.fragmented_blocks),
+                part(report.compressed_blocks)
+            );
+        }
+        out += &format!("\nImage end offset: {}\n", report.image_end_offset);
     }
     out
 }
@@ -105,7 +114,12 @@ fn as_json(report: &CheckReport, filename: &str, format: &str) -> Value {
         "findings-not-shown": report.suppressed,
     });
     // As qemu-img does, only where there are any.
-    for (name, count) in [("corruptions", report.corruptions), ("leaks", report.leaks)] {
+    for (name, count) in [
+        ("corruptions", report.corruptions),
+        ("leaks", report.leaks),
+        ("fragmented-clusters", report.fragmented_blocks),
+        ("compressed-clusters", report.compressed_blocks),
+    ] {
         if count > 0 {
             out[name] = count.into();
         }

@@ -1,24 +1,19 @@
 //! `convert`: a disk written out as another image.
 
-use diskweave::core::ErrorKind;
-use diskweave::{ConvertOptions, convert_to_raw};
+use diskweave::core::{BlockDevice, ErrorKind};
+use diskweave::{ConvertOptions, convert};
 
-use super::shown;
+use super::{new_image, shown};
 use crate::args::Convert;
 use crate::failure::Failure;
 use crate::output::progress;
 
 pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
-    if args.output_format != "raw" {
-        let format = &args.output_format;
-        return Err(Failure::new(format!(
-            "images of format {format:?} cannot be written yet"
-        )));
-    }
     let disk = args.open.disk(&args.source, args.format.as_ref());
     let source = disk
         .open(&args.source)
         .map_err(|e| Failure::about(shown(&args.source), e))?;
+    let image = new_image::parse(&args.output_format, &args.options, source.info())?;
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;
@@ -26,7 +21,7 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         options.workers = workers;
     }
     let watcher = progress::choose(args.progress_style, args.progress, args.quiet);
-    let result = convert_to_raw(&source, &args.destination, &options, &*watcher);
+    let result = convert(&source, &args.destination, &image, &options, &*watcher);
     drop(watcher);
     let both = format!("{} to {}", shown(&args.source), shown(&args.destination));
     result.map_err(|e| match e.kind() {

@@ -1,11 +1,11 @@
 //! `info`: what an image is, in the words and the JSON of `qemu-img info`.
 
 use diskweave::ImageInfo;
-use diskweave::core::Layer;
+use diskweave::core::{Layer, Result as CoreResult};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{shown, vhdx_facts};
+use super::{qcow2_facts, shown, vhdx_facts};
 use crate::args::{Info, Output};
 use crate::failure::Failure;
 use crate::output::plain::{plain, print};
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
         .into_iter()
         .zip(chain.layers())
         .map(|(info, layer)| Image::new(&info, layer))
-        .collect();
+        .collect::<CoreResult<_>>()
+        .map_err(about)?;
     match args.output {
         Output::Human => {
             let texts: Vec<String> = images.iter().map(Image::text).collect();
@@ -48,6 +49,8 @@ pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
 #[serde(rename_all = "kebab-case")]
 struct Image {
     children: Vec<Child>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    snapshots: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backing_filename_format: Option<String>,
     virtual_size: u64,
@@ -85,7 +88,7 @@ struct File {
 }
 
 impl Image {
-    fn new(info: &ImageInfo, layer: &dyn Layer) -> Self {
+    fn new(info: &ImageInfo, layer: &dyn Layer) -> CoreResult<Self> {
         let filename = info.path.display().to_string();
         let file = File {
             children: [],
@@ -97,11 +100,12 @@ impl Image {
             dirty_flag: false,
         };
         let parent = info.parent.as_ref();
-        Self {
+        Ok(Self {
             children: vec![Child {
                 name: "file",
                 info: file,
             }],
+            snapshots: qcow2_facts::snapshots(layer)?,
             backing_filename_format: parent.and_then(|parent| parent.format.clone()),
             virtual_size: info.virtual_size,
             filename,
@@ -109,13 +113,14 @@ impl Image {
             format: info.format,
             actual_size: info.allocated_len,
             format_specific: vhdx_facts::of_layer(layer)
+                .or_else(|| qcow2_facts::of_layer(layer))
                 .map(|data| json!({ "type": info.format, "data": data })),
             full_backing_filename: info.parent_path.as_ref().map(|p| p.display().to_string()),
             backing_filename: parent
                 .and_then(|parent| parent.names.first())
                 .map(|name| name.stored.clone()),
             dirty_flag: info.dirty,
-        }
+        })
     }
 
     fn text(&self) -> String {
@@ -147,7 +152,17 @@ impl Image {
         }
         if let Some(specific) = &self.format_specific {
             out += "Format specific information:\n";
-            out += &tree::text(&specific["data"], 4);
+            let mut data = specific["data"].clone();
+            if self.format == "qcow2"
+                && let Value::Object(facts) = &mut data
+            {
+                // As qemu-img shows them to people.
+                let spaced = std::mem::take(facts).into_iter();
+                *facts = spaced
+                    .map(|(key, value)| (key.replace('-', " "), value))
+                    .collect();
+            }
+            out += &tree::text(&data, 4);
         }
         for child in &self.children {
             let file = &child.info;

@@ -6,6 +6,8 @@ mod compare;
 mod convert;
 mod info;
 mod map;
+mod new_image;
+mod qcow2_facts;
 mod sections;
 mod vhdx_facts;
 

@@ -249,6 +249,42 @@ impl Headers {
     }
 }
 
+/// The fields of a header to be written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeaderFields {
+    pub(crate) sequence_number: u64,
+    pub(crate) file_write_guid: Uuid,
+    pub(crate) data_write_guid: Uuid,
+    pub(crate) log_guid: Uuid,
+    pub(crate) log_version: u16,
+    pub(crate) version: u16,
+    pub(crate) log_length: u32,
+    pub(crate) log_offset: u64,
+}
+
+/// The bytes of a header, with its checksum.
+pub(crate) fn encode(fields: &HeaderFields) -> [u8; BYTES] {
+    use zerocopy::IntoBytes;
+    let raw = RawHeader {
+        signature: SIGNATURE,
+        checksum: 0.into(),
+        sequence_number: fields.sequence_number.into(),
+        file_write_guid: fields.file_write_guid.into(),
+        data_write_guid: fields.data_write_guid.into(),
+        log_guid: fields.log_guid.into(),
+        log_version: fields.log_version.into(),
+        version: fields.version.into(),
+        log_length: fields.log_length.into(),
+        log_offset: fields.log_offset.into(),
+        reserved: [0; 4016],
+    };
+    let mut bytes = [0; BYTES];
+    bytes.copy_from_slice(raw.as_bytes());
+    let sum = checksum(&bytes, CHECKSUM_FIELD);
+    bytes[CHECKSUM_FIELD..CHECKSUM_FIELD + 4].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
 /// The bytes of a header that follows `current`: the sequence number `ahead` of it, the given
 /// identities, all else kept.
 pub(crate) fn successor(
@@ -257,24 +293,15 @@ pub(crate) fn successor(
     file_write_guid: Uuid,
     log_guid: Uuid,
 ) -> [u8; BYTES] {
-    use zerocopy::IntoBytes;
-    let raw = RawHeader {
-        signature: SIGNATURE,
-        checksum: 0.into(),
+    encode(&HeaderFields {
         // 2^64 updates do not happen; a file that claims them starts over behind its own back.
-        sequence_number: current.sequence_number.wrapping_add(ahead).into(),
-        file_write_guid: file_write_guid.into(),
-        data_write_guid: current.data_write_guid.into(),
-        log_guid: log_guid.into(),
-        log_version: current.log_version.into(),
-        version: current.version.into(),
-        log_length: current.log_length.into(),
-        log_offset: current.log_offset.into(),
-        reserved: [0; 4016],
-    };
-    let mut bytes = [0; BYTES];
-    bytes.copy_from_slice(raw.as_bytes());
-    let sum = checksum(&bytes, CHECKSUM_FIELD);
-    bytes[CHECKSUM_FIELD..CHECKSUM_FIELD + 4].copy_from_slice(&sum.to_le_bytes());
-    bytes
+        sequence_number: current.sequence_number.wrapping_add(ahead),
+        file_write_guid,
+        data_write_guid: current.data_write_guid,
+        log_guid,
+        log_version: current.log_version,
+        version: current.version,
+        log_length: current.log_length,
+        log_offset: current.log_offset,
+    })
 }

@@ -8,6 +8,7 @@ pub(crate) mod bitmap;
 pub(crate) mod file_identifier;
 pub(crate) mod geometry;
 pub(crate) mod headers;
+pub(crate) mod layout;
 pub(crate) mod locator;
 pub(crate) mod log;
 pub(crate) mod metadata;

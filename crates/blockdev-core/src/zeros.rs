@@ -1,7 +1,8 @@
 //! Finding zeros in buffers.
 
 /// True when every byte is 0.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
     // Pieces large enough to be looked at many bytes at a time, small enough to stop early.
     bytes
         .chunks(256)
@@ -9,7 +10,8 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// Number of the first byte that is not 0.
-pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
+#[must_use]
+pub fn first_nonzero(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     for piece in bytes.chunks(256) {
         if !is_zero(piece) {
@@ -24,7 +26,7 @@ pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
 }
 
 /// The runs of `bytes` that hold something else than zeros, as ranges on multiples of `grain`.
-pub(crate) fn nonzero_runs(
+pub fn nonzero_runs(
     bytes: &[u8],
     grain: usize,
 ) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {

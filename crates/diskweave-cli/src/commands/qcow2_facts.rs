@@ -1,0 +1,55 @@
+//! What `info` tells of a qcow2 image beyond what every image has, in `qemu-img`'s words.
+
+use diskweave::core::{Layer, Result};
+use diskweave::qcow2::{Qcow2Image, Snapshot};
+use serde_json::{Value, json};
+
+/// The facts, if `layer` is a qcow2 image.
+pub(crate) fn of_layer(layer: &dyn Layer) -> Option<Value> {
+    let image = layer.as_any().downcast_ref::<Qcow2Image>()?;
+    let header = image.header();
+    let mut facts = json!({
+        "compat": if header.version < 3 { "0.10" } else { "1.1" },
+        "compression-type": header.compression_type.as_str(),
+    });
+    if header.version < 3 {
+        facts["refcount-bits"] = header.refcount_bits().into();
+        return Some(facts);
+    }
+    facts["lazy-refcounts"] = header.has_lazy_refcounts().into();
+    facts["refcount-bits"] = header.refcount_bits().into();
+    if header.has_data_file() {
+        if let Some(name) = &image.extensions().data_file {
+            facts["data-file"] = name.clone().into();
+        }
+        facts["data-file-raw"] = header.is_data_file_raw().into();
+    }
+    facts["corrupt"] = header.is_corrupt().into();
+    facts["extended-l2"] = header.has_extended_l2().into();
+    Some(facts)
+}
+
+/// The internal snapshots, if `layer` is a qcow2 image that has any.
+pub(crate) fn snapshots(layer: &dyn Layer) -> Result<Vec<Value>> {
+    match layer.as_any().downcast_ref::<Qcow2Image>() {
+        Some(image) => Ok(image.snapshots()?.iter().map(snapshot).collect()),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn snapshot(snapshot: &Snapshot) -> Value {
+    const NANOSECONDS: u64 = 1_000_000_000;
+    let mut value = json!({
+        "vm-clock-nsec": snapshot.vm_clock_nsec % NANOSECONDS,
+        "name": snapshot.name,
+        "date-sec": snapshot.date_sec,
+        "date-nsec": snapshot.date_nsec,
+        "vm-clock-sec": snapshot.vm_clock_nsec / NANOSECONDS,
+        "id": snapshot.id,
+        "vm-state-size": snapshot.vm_state_size,
+    });
+    if let Some(count) = snapshot.icount {
+        value["icount"] = count.into();
+    }
+    value
+}

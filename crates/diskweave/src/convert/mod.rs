@@ -1,0 +1,225 @@
+//! Writing a disk out as another image.
+//!
+//! What the source knows to be zeros is neither read nor written. The result is made beside its
+//! destination and takes its name when it is whole, so that nothing unfinished ever looks finished.
+
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blockdev_chain::Chain;
+use blockdev_core::{
+    BlockDevice, BulkOptions, Error, ErrorKind, FileOptions, FileStorage, HostFile, LockMode,
+    Result, Storage, SyncKind,
+};
+
+use crate::{NewImage, Progress};
+
+pub(crate) mod raw;
+
+/// How to write the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConvertOptions {
+    /// In a raw image, runs of zeros become holes where they are at least so many bytes long, and at
+    /// least 512; 0 writes every byte. Default 4096.
+    pub sparse_bytes: usize,
+    /// Workers, of which no more are put to work than there is work for, and than 64. Default: one
+    /// for each processor, at most 8.
+    pub workers: NonZeroUsize,
+}
+
+impl Default for ConvertOptions {
+    fn default() -> Self {
+        Self {
+            sparse_bytes: 4096,
+            workers: BulkOptions::default().workers,
+        }
+    }
+}
+
+impl ConvertOptions {
+    /// The same for reading the source; `dense` hands over zeros as well.
+    pub(crate) fn bulk(&self, dense: bool) -> BulkOptions {
+        let mut bulk = BulkOptions::default();
+        bulk.workers = self.workers;
+        bulk.dense = dense;
+        bulk
+    }
+}
+
+/// Writes what `source` reads to the file `destination`, as a raw image: [`convert`] to
+/// [`NewImage::Raw`].
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_to_raw(
+    source: &Chain,
+    destination: impl AsRef<Path>,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    convert(source, destination, &NewImage::Raw, options, progress)
+}
+
+/// Writes what `source` reads to the file `destination`, as a new image.
+///
+/// A regular file at `destination` is replaced when the new one is whole; a raw image can be written
+/// to a block device, in place.
+///
+/// # Errors
+/// Those of reading the source; [`ErrorKind::Locked`] when another process uses the destination;
+/// [`ErrorKind::InvalidInput`] when the destination is one of the source's own files or `progress`
+/// cancels; [`ErrorKind::NoSpace`], [`ErrorKind::Io`]. The destination is then as it was, unless it
+/// is a device.
+///
+/// # Example
+///
+/// ```no_run
+/// use diskweave::{ConvertOptions, NewImage, NoProgress, OpenDisk, convert};
+///
+/// let disk = OpenDisk::new().open("disk.vhdx")?;
+/// convert(&disk, "disk.raw", &NewImage::Raw, &ConvertOptions::default(), &NoProgress)?;
+/// # Ok::<(), diskweave::core::Error>(())
+/// ```
+pub fn convert(
+    source: &Chain,
+    destination: impl AsRef<Path>,
+    image: &NewImage,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let destination = resolved(destination.as_ref())?;
+    let replace = |permissions| {
+        let fill = |storage| image.fill(source, storage, options, progress);
+        replace(&destination, permissions, fill)
+    };
+    match fs::metadata(&destination) {
+        Ok(metadata) if metadata.is_file() => {
+            let _old = open_destination(source, &destination)?;
+            replace(Some(metadata.permissions()))
+        }
+        Ok(_) => {
+            let device = open_destination(source, &destination)?;
+            if *image != NewImage::Raw {
+                let text = "only raw images are written to what is no regular file";
+                return Err(Error::new(ErrorKind::Unsupported, text));
+            }
+            write_device(source, &device, options, progress)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where `destination` leads: a link is followed, not replaced, also to a file that is not there yet.
+fn resolved(destination: &Path) -> Result<PathBuf> {
+    // As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    if let Ok(there) = fs::canonicalize(destination) {
+        return Ok(there);
+    }
+    let mut path = destination.to_path_buf();
+    if fs::metadata(&path).is_ok() {
+        // It has no path of its own, as a pipe under the name of a descriptor.
+        return Ok(path);
+    }
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            return Ok(path);
+        };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    Err(Error::new(
+        ErrorKind::Io,
+        "too many levels of symbolic links",
+    ))
+}
+
+/// Opens what is at `destination`, unless the source is read from it, and keeps others away.
+fn open_destination(source: &Chain, destination: &Path) -> Result<FileStorage> {
+    // Without a lock at first: the source's own would be in the way, and blamed on others.
+    let unlocked = FileOptions::read_write().with_lock(LockMode::None);
+    let file = FileStorage::open(destination, unlocked)?;
+    refuse_own_file(source, &file)?;
+    file.lock(LockMode::Exclusive)?;
+    Ok(file)
+}
+
+fn refuse_own_file(source: &Chain, destination: &dyn Storage) -> Result<()> {
+    let Some(identity) = destination.identity() else {
+        return Ok(());
+    };
+    let own = source
+        .layers()
+        .flat_map(|layer| [HostFile::Image, HostFile::Data].map(|file| layer.host(file)))
+        .flatten()
+        .any(|file| file.identity() == Some(identity));
+    if own {
+        let text = "the destination is one of the files that the source is read from";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    Ok(())
+}
+
+/// Has `fill` make the image beside `destination`, then gives it the name.
+fn replace(
+    destination: &Path,
+    permissions: Option<fs::Permissions>,
+    fill: impl FnOnce(Arc<dyn Storage>) -> Result<()>,
+) -> Result<()> {
+    let directory = match destination.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".diskweave-").suffix(".partial");
+    #[cfg(unix)]
+    {
+        // As any new file: what the process's mask leaves of reading and writing for all. What is
+        // to replace an old file is nobody's to read before it has that file's permissions.
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if permissions.is_some() { 0o600 } else { 0o666 };
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    let partial = builder.tempfile_in(directory)?;
+    let file: File = partial.as_file().try_clone()?;
+    let unlocked = FileOptions::read_write().with_lock(LockMode::None);
+    fill(Arc::new(FileStorage::from_file(
+        file,
+        partial.path(),
+        unlocked,
+    )?))?;
+    if let Some(permissions) = permissions {
+        partial.as_file().set_permissions(permissions)?;
+    }
+    partial.persist(destination).map_err(|error| error.error)?;
+    // The name is as durable as the bytes only once its directory is.
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+fn write_device(
+    source: &Chain,
+    device: &FileStorage,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if device.len()? < source.size() {
+        let text = format!(
+            "the device is smaller than the disk of {} bytes",
+            source.size()
+        );
+        return Err(Error::new(ErrorKind::NoSpace, text));
+    }
+    // What a device holds is not known to be zeros.
+    let options = ConvertOptions {
+        sparse_bytes: 0,
+        ..options.clone()
+    };
+    raw::copy(source, device, &options, progress)?;
+    device.sync(SyncKind::Full)
+}
