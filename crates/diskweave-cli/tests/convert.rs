@@ -9,9 +9,9 @@ mod support;
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::Value;
-use support::{MIB, dw, family, family_dir, names, save};
+use support::{MIB, dw, family, family_dir, names, run, save};
 use testkit::corpus::sha256_file;
-use testkit::oracle::QemuIo;
+use testkit::oracle::{QemuImg, QemuIo};
 use testkit::vhdx_builder::{VhdxBuilder, chain_disk};
 
 #[test]
@@ -88,8 +88,8 @@ fn a_failure_leaves_the_destination_as_it_was_and_nothing_beside_it() {
     let listed = names(dir.path());
     dw(dir.path(), "convert --parents none orphan.vhdx raw").fails(1);
     dw(dir.path(), "convert gone.vhdx raw").fails(1);
-    let refused = dw(dir.path(), "convert -O qcow2 base.vhdx raw").fails(1);
-    assert!(refused.contains("qcow2"), "{refused}");
+    let refused = dw(dir.path(), "convert -O vmdk base.vhdx raw").fails(1);
+    assert!(refused.contains("vmdk"), "{refused}");
     dw(dir.path(), "convert base.vhdx no/such/place").fails(1);
     dw(dir.path(), "convert base.vhdx .").fails(1);
     assert_eq!(std::fs::read(&raw).unwrap(), b"precious");
@@ -136,4 +136,64 @@ fn an_empty_disk_of_64_gib_is_converted_at_once() {
     assert!(elapsed < std::time::Duration::from_secs(1), "{elapsed:?}");
     let raw = std::fs::metadata(dir.path().join("raw")).unwrap();
     assert_eq!((raw.len(), raw.blocks() < 16), (64 << 30, true));
+}
+
+#[test]
+fn every_format_is_made_from_every_other_and_qemu_agrees() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("disk.raw");
+    let mut bytes = vec![0u8; 5 << 20];
+    bytes[70_000..90_000].fill(7);
+    bytes[(3 << 20) + 512..(4 << 20)].fill(9);
+    std::fs::write(&raw, &bytes).unwrap();
+    let made = [
+        ("raw", "vhdx", "subformat=fixed,block_size=2M"),
+        ("vhdx", "qcow2", "cluster_size=4k,refcount_bits=1"),
+        ("qcow2", "vhdx", "block_size=1M,log_size=2M"),
+        ("vhdx", "qcow2", "compat=0.10"),
+        ("qcow2", "raw", ""),
+    ];
+    let mut from = "disk.raw".to_string();
+    for (number, (was, format, options)) in made.into_iter().enumerate() {
+        let to = format!("{number}.{format}");
+        let mut args = vec!["convert", "-f", was, "-O", format];
+        if !options.is_empty() {
+            args.extend(["-o", options]);
+        }
+        args.extend([from.as_str(), to.as_str()]);
+        run(dir.path(), &args).ok();
+        let path = dir.path().join(&to);
+        assert!(qemu.same((format, &path), ("raw", &raw)).unwrap(), "{to}");
+        let checked = run(dir.path(), &["check", "-q", "-f", format, &to]);
+        assert_eq!(checked.code, if format == "raw" { 63 } else { 0 }, "{to}");
+        from = to;
+    }
+    assert!(std::fs::read(dir.path().join(from)).unwrap() == bytes);
+}
+
+#[test]
+fn options_that_a_format_does_not_have_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("disk.raw"), [0; 4096]).unwrap();
+    for (format, options, told) in [
+        ("raw", "block_size=1M", "block_size"),
+        ("vhdx", "cluster_size=64k", "cluster_size"),
+        ("vhdx", "block_size=3M", "BlockSize"),
+        ("vhdx", "subformat=thin", "subformat"),
+        ("qcow2", "cluster_size=3k", "cluster_size"),
+        ("qcow2", "refcount_bits=128", "refcount_order"),
+        ("qcow2", "lazy_refcounts", "KEY=VALUE"),
+        ("qcow2", "lazy_refcounts=maybe", "lazy_refcounts"),
+        ("floppy", "", "floppy"),
+    ] {
+        let mut args = vec!["convert", "-f", "raw", "-O", format];
+        if !options.is_empty() {
+            args.extend(["-o", options]);
+        }
+        args.extend(["disk.raw", "made"]);
+        let said = run(dir.path(), &args).fails(1);
+        assert!(said.contains(told), "{said}");
+        assert!(!dir.path().join("made").exists(), "{said}");
+    }
 }

@@ -65,6 +65,10 @@ pub enum NewImage {
     /// the options say.
     #[cfg(feature = "vhdx")]
     Vhdx(vhdx_format::CreateOptions),
+    /// A qcow2. Its virtual size is that of the source, in whole sectors of 512 bytes, whatever the
+    /// options say.
+    #[cfg(feature = "qcow2")]
+    Qcow2(qcow2_format::CreateOptions),
 }
 
 impl NewImage {
@@ -85,6 +89,15 @@ impl NewImage {
                 let sector = u64::from(create.logical_sector_size.max(1));
                 create.virtual_size = source.size().next_multiple_of(sector);
                 let writer = vhdx_format::VhdxWriter::create(storage, create)?;
+                blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
+                writer.finish()
+            }
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(create) => {
+                use blockdev_core::BlockDevice;
+                let mut create = create.clone();
+                create.size = source.size().next_multiple_of(512);
+                let writer = qcow2_format::Qcow2Writer::create(storage, create)?;
                 blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
                 writer.finish()
             }

@@ -21,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+mod create_options;
 mod driver;
 mod error;
 #[doc(hidden)]
@@ -34,10 +35,12 @@ mod ondisk;
 pub(crate) const FORMAT_NAME: &str = "qcow2";
 
 pub use blockdev_core::OpenOptions;
+pub use create_options::CreateOptions;
 pub use driver::Qcow2Driver;
 pub use error::Qcow2Error;
 pub use image::Qcow2Image;
 pub use io::check::check;
+pub use io::create::Qcow2Writer;
 pub use meta::extensions::{BitmapsExtension, Extensions, FeatureName, UnknownExtension};
 pub use meta::geometry::Geometry;
 pub use meta::header::{CompressionType, Header};

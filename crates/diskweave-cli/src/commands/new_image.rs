@@ -2,6 +2,7 @@
 
 use diskweave::NewImage;
 use diskweave::core::DeviceInfo;
+use diskweave::qcow2::{self, CompressionType};
 use diskweave::vhdx::{CreateOptions, Uuid};
 
 use crate::failure::Failure;
@@ -20,6 +21,7 @@ pub(crate) fn parse(
             Some((key, _)) => Err(unknown(key, format)),
         },
         "vhdx" => vhdx(&options, source).map(NewImage::Vhdx),
+        "qcow2" => qcow2(&options, source).map(NewImage::Qcow2),
         other => Err(Failure::new(format!(
             "images of format {other:?} cannot be written yet"
         ))),
@@ -78,6 +80,48 @@ fn vhdx(options: &[(&str, &str)], source: &DeviceInfo) -> Result<CreateOptions, 
             "file_write_guid" => create.file_write_guid = guid()?,
             "data_write_guid" => create.data_write_guid = guid()?,
             key => return Err(unknown(key, "vhdx")),
+        }
+    }
+    Ok(create)
+}
+
+fn qcow2(options: &[(&str, &str)], source: &DeviceInfo) -> Result<qcow2::CreateOptions, Failure> {
+    let mut create = qcow2::CreateOptions::new(source.size);
+    for (key, value) in options {
+        let wrong =
+            |expected: &str| Failure::new(format!("{key} is {value:?}, expected {expected}"));
+        let switch = || match *value {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(wrong("on or off")),
+        };
+        let power = |number: u64| number.is_power_of_two().then(|| number.trailing_zeros());
+        match *key {
+            "compat" => {
+                create.version = match *value {
+                    "0.10" | "v2" => 2,
+                    "1.1" | "v3" => 3,
+                    _ => return Err(wrong("0.10 or 1.1")),
+                }
+            }
+            "cluster_size" => {
+                let bytes = size::parse(value).map_err(Failure::new)?;
+                create.cluster_bits = power(bytes).ok_or_else(|| wrong("a power of two"))?;
+            }
+            "refcount_bits" => {
+                let bits = value.parse().ok().and_then(power);
+                create.refcount_order = bits.ok_or_else(|| wrong("a power of two up to 64"))?;
+            }
+            "lazy_refcounts" => create.lazy_refcounts = switch()?,
+            "extended_l2" => create.extended_l2 = switch()?,
+            "compression_type" => {
+                create.compression_type = match *value {
+                    "zlib" => CompressionType::Zlib,
+                    "zstd" => CompressionType::Zstd,
+                    _ => return Err(wrong("zlib or zstd")),
+                }
+            }
+            key => return Err(unknown(key, "qcow2")),
         }
     }
     Ok(create)

@@ -6,5 +6,6 @@ pub(crate) mod counts;
 pub(crate) mod extensions;
 pub(crate) mod geometry;
 pub(crate) mod header;
+pub(crate) mod layout;
 pub(crate) mod references;
 pub(crate) mod snapshots;

@@ -1,0 +1,48 @@
+//! What a new image is to be like.
+
+use crate::CompressionType;
+
+/// How to make a qcow2 image.
+///
+/// # Example
+///
+/// ```
+/// let mut options = qcow2_format::CreateOptions::new(64 << 30);
+/// options.cluster_bits = 21;
+/// options.refcount_order = 0;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreateOptions {
+    /// Size of the virtual disk in bytes: a multiple of 512.
+    pub size: u64,
+    /// 2 or 3. Default 3.
+    pub version: u32,
+    /// Binary logarithm of the cluster size: 9 to 21; at least 14 with extended L2 entries.
+    /// Default 16.
+    pub cluster_bits: u32,
+    /// Binary logarithm of the width of a refcount in bits: 0 to 6; 4 in version 2. Default 4.
+    pub refcount_order: u32,
+    /// Give clusters 32 subclusters each; not in version 2. Default no.
+    pub extended_l2: bool,
+    /// Let whoever writes to the image bring refcounts up to date late; not in version 2. Default no.
+    pub lazy_refcounts: bool,
+    /// How clusters will be packed by whoever does; zlib in version 2. Default zlib.
+    pub compression_type: CompressionType,
+}
+
+impl CreateOptions {
+    /// The defaults, those of `qemu-img create`, for a disk of `size` bytes.
+    #[must_use]
+    pub fn new(size: u64) -> Self {
+        Self {
+            size,
+            version: 3,
+            cluster_bits: 16,
+            refcount_order: 4,
+            extended_l2: false,
+            lazy_refcounts: false,
+            compression_type: CompressionType::Zlib,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Where everything lies in a new image, and the bytes of its header.
+//!
+//! ```text
+//!   cluster 0   1                1+t              2+t
+//!   ┌─────────┬────────────────┬────────────────┬──────────┬────┬──────┬──────┬─ ─┬────────────────┐
+//!   │ header  │ refcount table │ refcount block │ L1 table │ L2 │ data │ data │ … │ more refcount  │
+//!   │         │ t clusters     │                │          │    │      │      │   │ blocks         │
+//!   └─────────┴────────────────┴────────────────┴──────────┴────┴──────┴──────┴─ ─┴────────────────┘
+//! ```
+//!
+//! As `qemu-img create` lays an empty image; the refcount table is long enough for the disk when it
+//! is full, so that it never moves.
+
+use zerocopy::IntoBytes;
+
+use super::geometry::Geometry;
+use super::header::{CompressionType, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
+use crate::ondisk::extension::{END, FEATURE_NAMES, RawExtension, RawFeatureName};
+use crate::ondisk::features;
+use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3};
+use crate::{CreateOptions, Qcow2Error};
+
+/// Names of feature bits, as QEMU spells them: type of the feature, bit, name.
+const NAMES: [(u8, u8, &str); 8] = [
+    (0, 0, "dirty bit"),
+    (0, 1, "corrupt bit"),
+    (0, 2, "external data file"),
+    (0, 3, "compression type"),
+    (0, 4, "extended L2 entries"),
+    (1, 0, "lazy refcounts"),
+    (2, 0, "bitmaps"),
+    (2, 1, "raw external data"),
+];
+
+/// Length of the header that is written in version 3, in bytes.
+const V3_HEADER_BYTES: u32 = 112;
+
+/// Where the fixed structures of a new image lie, in clusters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) geometry: Geometry,
+    /// Clusters that one refcount block counts.
+    pub(crate) clusters_per_block: u64,
+    pub(crate) refcount_table_clusters: u64,
+    pub(crate) l1_clusters: u64,
+}
+
+impl Layout {
+    /// Checks the options and places the fixed structures.
+    ///
+    /// # Errors
+    /// [`Qcow2Error`] with the first option that the format does not allow.
+    pub(crate) fn new(options: &CreateOptions) -> Result<Self, Qcow2Error> {
+        let field = |field, found: String, expected: &'static str| Qcow2Error::Field {
+            structure: "new image",
+            offset: 0,
+            field,
+            found,
+            expected: expected.into(),
+        };
+        let bits = options.cluster_bits;
+        let v2 = match options.version {
+            2 => true,
+            3 => false,
+            found => return Err(Qcow2Error::Version { found }),
+        };
+        let least = if options.extended_l2 { 14 } else { 9 };
+        if !(least..=21).contains(&bits) {
+            let expected = "9 to 21, or 14 to 21 with extended L2 entries";
+            return Err(field("cluster_bits", bits.to_string(), expected));
+        }
+        if options.refcount_order > 6 || (v2 && options.refcount_order != 4) {
+            let found = options.refcount_order.to_string();
+            return Err(field(
+                "refcount_order",
+                found,
+                "at most 6, and 4 in version 2",
+            ));
+        }
+        let zstd = options.compression_type == CompressionType::Zstd;
+        if v2 && (options.extended_l2 || options.lazy_refcounts || zstd) {
+            let expected = "no features in version 2";
+            return Err(field("incompatible_features", "in use".into(), expected));
+        }
+        if !options.size.is_multiple_of(512) || i64::try_from(options.size).is_err() {
+            let expected = "a multiple of 512 below 2^63";
+            return Err(field("size", options.size.to_string(), expected));
+        }
+        let geometry = Geometry::new(options.size, bits, options.extended_l2);
+        let cluster = geometry.cluster_size();
+        let l1_bytes = geometry.l1_entries() * 8;
+        let limit = |field, found, limit| {
+            let (structure, offset) = ("new image", 0);
+            Qcow2Error::Limit {
+                structure,
+                offset,
+                field,
+                found,
+                limit,
+            }
+        };
+        if l1_bytes > MAX_L1_BYTES {
+            return Err(limit("l1_size", l1_bytes, MAX_L1_BYTES));
+        }
+        let mut layout = Self {
+            geometry,
+            clusters_per_block: (cluster * 8) >> options.refcount_order,
+            refcount_table_clusters: 1,
+            l1_clusters: l1_bytes.div_ceil(cluster),
+        };
+        // The table is counted by the blocks it names: grow it until it names enough.
+        let full = layout.first_free() + geometry.l1_entries() + options.size.div_ceil(cluster);
+        loop {
+            let blocks = layout.blocks_for(full + layout.refcount_table_clusters);
+            let needed = (blocks * 8).div_ceil(cluster).max(1);
+            if needed <= layout.refcount_table_clusters {
+                break;
+            }
+            layout.refcount_table_clusters = needed;
+        }
+        let table = layout.refcount_table_clusters * cluster;
+        if table > MAX_REFCOUNT_TABLE_BYTES.max(cluster) {
+            return Err(limit(
+                "refcount_table_clusters",
+                table,
+                MAX_REFCOUNT_TABLE_BYTES,
+            ));
+        }
+        Ok(layout)
+    }
+
+    /// The cluster of the first refcount block.
+    pub(crate) fn first_block(&self) -> u64 {
+        1 + self.refcount_table_clusters
+    }
+
+    /// The first cluster of the L1 table.
+    pub(crate) fn l1_table(&self) -> u64 {
+        self.first_block() + 1
+    }
+
+    /// The first cluster after the fixed structures.
+    pub(crate) fn first_free(&self) -> u64 {
+        self.l1_table() + self.l1_clusters
+    }
+
+    /// How many refcount blocks count `used` clusters, the first block among them, and all the
+    /// blocks after it themselves.
+    pub(crate) fn blocks_for(&self, used: u64) -> u64 {
+        let mut blocks = 1;
+        while blocks * self.clusters_per_block < used + (blocks - 1) {
+            blocks += (used + (blocks - 1)).div_ceil(self.clusters_per_block) - blocks;
+        }
+        blocks
+    }
+
+    /// The header and its extensions.
+    pub(crate) fn header(&self, options: &CreateOptions) -> Vec<u8> {
+        let cluster = self.geometry.cluster_size();
+        let small = |number: u64| u32::try_from(number).expect("within the limits");
+        let l1_table = if self.l1_clusters == 0 {
+            0
+        } else {
+            self.l1_table() * cluster
+        };
+        let mut bytes = RawHeader {
+            magic: MAGIC,
+            version: options.version.into(),
+            backing_file_offset: 0.into(),
+            backing_file_size: 0.into(),
+            cluster_bits: options.cluster_bits.into(),
+            size: options.size.into(),
+            crypt_method: 0.into(),
+            l1_size: small(self.geometry.l1_entries()).into(),
+            l1_table_offset: l1_table.into(),
+            refcount_table_offset: cluster.into(),
+            refcount_table_clusters: small(self.refcount_table_clusters).into(),
+            nb_snapshots: 0.into(),
+            snapshots_offset: 0.into(),
+        }
+        .as_bytes()
+        .to_vec();
+        if options.version == 2 {
+            bytes.extend_from_slice(extension(END, &[]).as_slice());
+            return bytes;
+        }
+        let zstd = options.compression_type == CompressionType::Zstd;
+        let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+        let v3 = RawHeaderV3 {
+            incompatible_features: (bit(options.extended_l2, features::EXTENDED_L2)
+                | bit(zstd, features::COMPRESSION_TYPE))
+            .into(),
+            compatible_features: bit(options.lazy_refcounts, features::LAZY_REFCOUNTS).into(),
+            autoclear_features: 0.into(),
+            refcount_order: options.refcount_order.into(),
+            header_length: V3_HEADER_BYTES.into(),
+        };
+        bytes.extend_from_slice(v3.as_bytes());
+        bytes.push(u8::from(zstd));
+        bytes.resize(V3_HEADER_BYTES as usize, 0);
+        let names: Vec<u8> = NAMES
+            .iter()
+            .flat_map(|(kind, bit, text)| {
+                let mut name = [0; 46];
+                name[..text.len()].copy_from_slice(text.as_bytes());
+                RawFeatureName {
+                    kind: *kind,
+                    bit: *bit,
+                    name,
+                }
+                .as_bytes()
+                .to_vec()
+            })
+            .collect();
+        // A cluster of 512 bytes has no room for them.
+        if bytes.len() + names.len() + 16 <= usize::try_from(cluster).expect("at most 2 MiB") {
+            bytes.extend_from_slice(&extension(FEATURE_NAMES, &names));
+        }
+        bytes.extend_from_slice(&extension(END, &[]));
+        bytes
+    }
+}
+
+/// An extension with its data, padded.
+fn extension(kind: u32, data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).expect("a few names");
+    let mut bytes = RawExtension {
+        kind: kind.into(),
+        length: length.into(),
+    }
+    .as_bytes()
+    .to_vec();
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
+}
