@@ -89,6 +89,11 @@ impl Demo {
         self.diskweave(0, &["convert", "-O", "raw", "child1.vhdx", "child1.raw"])?;
         self.diskweave(0, &["compare", "child1.vhdx", "child1.raw"])?;
         self.has_content("child1.raw", CHILD)?;
+        // The whole chain in one image of another format, and back.
+        let (child, made) = ("child1.vhdx", "child1.qcow2");
+        self.diskweave(0, &["convert", "-O", "qcow2", child, made])?;
+        self.diskweave(0, &["check", made])?;
+        self.diskweave(0, &["compare", child, made])?;
         // Parent and child are not the same disk, and the exit code says so.
         self.diskweave(1, &["compare", "child1.vhdx", "base.vhdx"])
     }
