@@ -8,6 +8,8 @@
 //! | [`oracle`] | what do `qemu-img`, libvhdi and 7-Zip say? |
 //! | [`mutate`] | does it survive damaged images? |
 //! | [`folded`] | … and what a fuzzer makes of them? |
+//! | [`model`] | does it keep what random guests write? |
+//! | [`crash`] | is flushed data intact after a crash at any instant? |
 //! | [`vhdx_builder`] | images with any content and any fault, made without the library |
 //!
 //! Failures are panics with the place and the bytes in them: everything here is called from tests.
@@ -17,11 +19,15 @@
 pub mod conformance;
 pub mod corpus;
 pub mod counting;
+pub mod crash;
 mod env;
 pub mod folded;
+pub mod model;
 pub mod mutate;
 pub mod oracle;
 mod rng;
+pub mod stamp;
+mod subject;
 
 pub mod vhdx_builder;
 

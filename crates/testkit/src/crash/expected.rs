@@ -1,0 +1,231 @@
+//! What a disk may read after a crash at one moment.
+//!
+//! Of each sector: the value that the last completed flush made durable, or any value whose write
+//! had begun since. Of two writes that a flush covers, the one that began after the other had ended
+//! rules. A sector that was written in parts may mix its values at the borders of these parts.
+//! Nothing else: not another sector's stamp, not an older value, not zeros unless
+//! [`Allowed`] says so.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::history::{Base, History, Sector, Written};
+use super::index;
+use crate::stamp::{SECTOR, SECTOR_BYTES, describe};
+
+/// What a format permits beyond the strict rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// A sector with an unflushed write may read as zeros, be its old value what it may.
+    pub zero_unflushed: bool,
+}
+
+/// The acceptable values of a sector that has more than one.
+#[derive(Debug, Clone)]
+struct Loose {
+    values: Vec<Sector>,
+    /// Where values may change over inside the sector; empty for whole sectors.
+    borders: Vec<usize>,
+}
+
+impl Loose {
+    fn accepts(&self, found: &[u8]) -> bool {
+        if self.values.iter().any(|v| v[..found.len()] == *found) {
+            return true;
+        }
+        let mut from = 0;
+        !self.borders.is_empty()
+            && self.borders.iter().chain([&SECTOR]).all(|to| {
+                let part = from..(*to).min(found.len());
+                from = *to;
+                part.is_empty()
+                    || self
+                        .values
+                        .iter()
+                        .any(|v| v[part.clone()] == found[part.clone()])
+            })
+    }
+}
+
+/// One acceptable world.
+#[derive(Debug, Clone)]
+struct Face {
+    /// Sectors that have one acceptable value hold it here.
+    sure: Vec<u8>,
+    loose: BTreeMap<u64, Loose>,
+}
+
+/// Everything a disk may be at one moment: any of its worlds, each as a whole.
+#[derive(Debug, Clone)]
+pub struct Expected {
+    faces: Vec<Face>,
+}
+
+impl Expected {
+    /// What `history` permits after a crash that left the first `at` lines of the log.
+    #[must_use]
+    pub fn at(history: &History, at: usize, allowed: Allowed) -> Self {
+        let ended = history.flushes.iter().filter(|(_, end)| *end < at);
+        let settled = ended.map(|(begin, _)| *begin).max().unwrap_or(0);
+        let view = View {
+            history,
+            settled,
+            allowed,
+        };
+        let worlds = &history.worlds;
+        let first = worlds.iter().rposition(|world| {
+            world
+                .end
+                .is_some_and(|end| end < settled || world.durable_at_end && end < at)
+        });
+        let faces = (first.unwrap_or(0)..worlds.len())
+            .filter(|n| *n == 0 || worlds[*n].begin < at)
+            .map(|n| view.face(n, at))
+            .collect();
+        Self { faces }
+    }
+
+    /// The sizes that the disk may have.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<u64> {
+        let sizes = self.faces.iter().map(|face| face.sure.len() as u64);
+        sizes.collect()
+    }
+
+    /// Judges a disk of `size` bytes that reads `found` at each of the ranges, in order.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the light of the newest world of that size.
+    pub fn judge(&self, size: u64, found: &[(u64, &[u8])]) -> Result<(), String> {
+        let mut wrong = format!("a disk of {size} bytes, not of {:?}", self.sizes());
+        for face in &self.faces {
+            if face.sure.len() as u64 != size {
+                continue;
+            }
+            match found.iter().find_map(|(at, bytes)| face.wrong(*at, bytes)) {
+                None => return Ok(()),
+                Some(what) => wrong = what,
+            }
+        }
+        Err(wrong)
+    }
+}
+
+impl Face {
+    /// The first sector of `bytes`, which start at the sector-aligned byte `at`, that is not
+    /// acceptable.
+    fn wrong(&self, at: u64, bytes: &[u8]) -> Option<String> {
+        let end = at + bytes.len() as u64;
+        let first = at / SECTOR_BYTES;
+        let mut next = at;
+        for (sector, loose) in self.loose.range(first..end.div_ceil(SECTOR_BYTES)) {
+            let start = sector * SECTOR_BYTES;
+            if let Some(wrong) = self.wrong_sure(next..start, at, bytes) {
+                return Some(wrong);
+            }
+            next = (start + SECTOR_BYTES).min(end);
+            let found = &bytes[index(start - at)..index(next - at)];
+            if !loose.accepts(found) {
+                let may: Vec<_> = loose.values.iter().map(|v| describe(&v[..])).collect();
+                return Some(format!(
+                    "guest sector {sector} reads {}, not one of {may:?}",
+                    describe(found)
+                ));
+            }
+        }
+        self.wrong_sure(next..end, at, bytes)
+    }
+
+    fn wrong_sure(&self, range: Range<u64>, at: u64, bytes: &[u8]) -> Option<String> {
+        let right = &self.sure[index(range.start)..index(range.end)];
+        let found = &bytes[index(range.start - at)..index(range.end - at)];
+        if right == found {
+            return None;
+        }
+        let pairs = right.chunks(SECTOR).zip(found.chunks(SECTOR));
+        let ((right, found), sector) = pairs
+            .zip(range.start / SECTOR_BYTES..)
+            .find(|((right, found), _)| right != found)?;
+        Some(format!(
+            "guest sector {sector} reads {}, not {}",
+            describe(found),
+            describe(right)
+        ))
+    }
+}
+
+/// A history seen from a moment at which everything before `settled` is durable.
+struct View<'a> {
+    history: &'a History,
+    settled: usize,
+    allowed: Allowed,
+}
+
+impl View<'_> {
+    /// World `n` as far as it was begun at the moment `at`.
+    fn face(&self, n: usize, at: usize) -> Face {
+        let world = &self.history.worlds[n];
+        let size = index(world.size);
+        let mut face = match &world.base {
+            Base::Content(bytes) => Face {
+                sure: bytes.to_vec(),
+                loose: BTreeMap::new(),
+            },
+            Base::Frozen { world, at } => self.face(*world, *at),
+        };
+        face.sure.resize(size, 0);
+        face.loose
+            .retain(|sector, _| index(sector * SECTOR_BYTES) < size);
+        for (sector, writes) in &world.sectors {
+            self.sector(&mut face, *sector, writes, at);
+        }
+        face
+    }
+
+    fn sector(&self, face: &mut Face, sector: u64, writes: &[Written], at: usize) {
+        let begun: Vec<_> = writes.iter().filter(|write| write.begin < at).collect();
+        let done = |write: &Written| write.end.is_some_and(|end| end < self.settled);
+        let outdone = |write: &Written| {
+            let later = |other: &&Written| Some(other.begin) > write.end && done(other);
+            write.end.is_some() && begun.iter().any(later)
+        };
+        if begun.is_empty() {
+            return;
+        }
+        let start = index(sector * SECTOR_BYTES);
+        let bytes = start..(start + SECTOR).min(face.sure.len());
+        let mut loose = Loose {
+            values: Vec::new(),
+            borders: Vec::new(),
+        };
+        if !begun.iter().any(|write| done(write)) {
+            // Nothing written here is durable: what was below may still be there.
+            loose = face.loose.remove(&sector).unwrap_or_else(|| {
+                let mut value = [0; SECTOR];
+                value[..bytes.len()].copy_from_slice(&face.sure[bytes.clone()]);
+                Loose {
+                    values: vec![Arc::new(value)],
+                    borders: Vec::new(),
+                }
+            });
+        } else {
+            face.loose.remove(&sector);
+        }
+        for write in begun.iter().filter(|write| !outdone(write)) {
+            loose.values.push(Arc::clone(&write.value));
+            let borders = [write.part.start, write.part.end];
+            let inside = borders.into_iter().filter(|b| (1..SECTOR).contains(b));
+            loose.borders.extend(inside);
+        }
+        if self.allowed.zero_unflushed && begun.iter().any(|write| !done(write)) {
+            loose.values.push(Arc::new([0; SECTOR]));
+        }
+        loose.borders.sort_unstable();
+        if let [only] = &loose.values[..] {
+            face.sure[bytes.clone()].copy_from_slice(&only[..bytes.len()]);
+        } else {
+            face.loose.insert(sector, loose);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What the guest did and when: the ground on which [`Expected`] is built.
+//!
+//! A *world* is a disk as a whole: its size and, below the writes made in it, a base content. A
+//! control operation ends one world and begins the next; both are acceptable, each as a whole, until
+//! the operation is over and a later flush is complete (or, where it is declared durable at its end,
+//! until its end).
+//!
+//! Moments are indexes into the log of the [`RecordingStorage`](super::RecordingStorage).
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::index;
+use crate::stamp::{SECTOR, SECTOR_BYTES};
+
+/// One sector's bytes.
+pub(super) type Sector = Arc<[u8; SECTOR]>;
+
+/// A value that a sector was given by one operation.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    pub(super) value: Sector,
+    /// The part of the sector that the operation meant; the rest is what was there before.
+    pub(super) part: Range<usize>,
+    pub(super) op: u32,
+    pub(super) begin: usize,
+    /// Never, when it failed or is still running.
+    pub(super) end: Option<usize>,
+}
+
+/// Where the content of a world comes from, beneath the writes made in it.
+#[derive(Debug, Clone)]
+pub(super) enum Base {
+    Content(Arc<[u8]>),
+    /// Another world as it was at a moment.
+    Frozen {
+        world: usize,
+        at: usize,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    pub(super) size: u64,
+    pub(super) base: Base,
+    pub(super) begin: usize,
+    pub(super) end: Option<usize>,
+    pub(super) durable_at_end: bool,
+    pub(super) sectors: BTreeMap<u64, Vec<Written>>,
+}
+
+/// What the next world is, seen from the present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Size and content stay.
+    Same,
+    /// Another size; what is new reads as zeros.
+    Resize(u64),
+    /// The content is kept under a number; the disk stays.
+    Keep(u32),
+    /// Size and content become those kept under a number.
+    Apply(u32),
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    world: usize,
+    at: usize,
+    logical: Vec<u8>,
+}
+
+/// All guest operations of one run.
+#[derive(Debug, Clone)]
+pub struct History {
+    pub(super) worlds: Vec<World>,
+    /// Completed flushes, by beginning and end.
+    pub(super) flushes: Vec<(usize, usize)>,
+    /// What the disk reads now.
+    logical: Vec<u8>,
+    kept: HashMap<u32, Kept>,
+    /// What each operation was, for messages.
+    pub(super) names: Vec<String>,
+}
+
+impl History {
+    /// Nothing done yet to a disk that reads `content`.
+    #[must_use]
+    pub fn new(content: Vec<u8>) -> Self {
+        let first = World {
+            size: content.len() as u64,
+            base: Base::Content(content.as_slice().into()),
+            begin: 0,
+            end: Some(0),
+            durable_at_end: true,
+            sectors: BTreeMap::new(),
+        };
+        Self {
+            worlds: vec![first],
+            flushes: Vec::new(),
+            logical: content,
+            kept: HashMap::new(),
+            names: Vec::new(),
+        }
+    }
+
+    /// What the disk must read now, when nothing is in flight.
+    #[must_use]
+    pub fn logical(&self) -> &[u8] {
+        &self.logical
+    }
+
+    /// Names the next operation and gives its number.
+    pub(super) fn number(&mut self, name: String) -> u32 {
+        self.names.push(name);
+        u32::try_from(self.names.len() - 1).expect("fewer operations than that")
+    }
+
+    /// Operation `op` begins at the moment `begin` to give `bytes` to the range from `offset`.
+    pub(super) fn write_begins(&mut self, op: u32, begin: usize, offset: u64, bytes: &[u8]) {
+        let from = index(offset);
+        self.logical[from..from + bytes.len()].copy_from_slice(bytes);
+        let range = offset..offset + bytes.len() as u64;
+        let world = self.worlds.last_mut().expect("there is always one");
+        for sector in sectors(&range) {
+            let start = index(sector * SECTOR_BYTES);
+            let there = &self.logical[start..(start + SECTOR).min(self.logical.len())];
+            let mut value = [0; SECTOR];
+            value[..there.len()].copy_from_slice(there);
+            let part = from.saturating_sub(start)..(from + bytes.len() - start).min(SECTOR);
+            world.sectors.entry(sector).or_default().push(Written {
+                value: Arc::new(value),
+                part,
+                op,
+                begin,
+                end: None,
+            });
+        }
+    }
+
+    /// Operation `op`, which wrote the range, was acknowledged at the moment `end`.
+    pub(super) fn write_ends(&mut self, op: u32, end: usize, range: &Range<u64>) {
+        let world = self.worlds.last_mut().expect("there is always one");
+        for sector in sectors(range) {
+            let writes = world.sectors.get_mut(&sector).into_iter().flatten();
+            for write in writes.filter(|write| write.op == op) {
+                write.end = Some(end);
+            }
+        }
+    }
+
+    pub(super) fn flushed(&mut self, begin: usize, end: usize) {
+        self.flushes.push((begin, end));
+    }
+
+    /// A control operation begins at the moment `begin`.
+    ///
+    /// # Panics
+    /// When it applies what was never kept.
+    pub(super) fn control_begins(&mut self, effect: Effect, begin: usize, durable_at_end: bool) {
+        let present = self.worlds.len() - 1;
+        let (size, base) = match effect {
+            Effect::Apply(id) => {
+                let kept = self.kept.get(&id).expect("a snapshot that was made");
+                self.logical.clone_from(&kept.logical);
+                let (world, at) = (kept.world, kept.at);
+                (self.worlds[world].size, Base::Frozen { world, at })
+            }
+            Effect::Resize(size) => {
+                self.logical.resize(index(size), 0);
+                (size, self.freeze(begin))
+            }
+            Effect::Keep(id) => {
+                let kept = Kept {
+                    world: present,
+                    at: begin,
+                    logical: self.logical.clone(),
+                };
+                self.kept.insert(id, kept);
+                (self.worlds[present].size, self.freeze(begin))
+            }
+            Effect::Same => (self.worlds[present].size, self.freeze(begin)),
+        };
+        self.worlds.push(World {
+            size,
+            base,
+            begin,
+            end: None,
+            durable_at_end,
+            sectors: BTreeMap::new(),
+        });
+    }
+
+    pub(super) fn control_ends(&mut self, end: usize) {
+        self.worlds.last_mut().expect("there is always one").end = Some(end);
+    }
+
+    /// The disk's ranges around everything that was ever written, whole 4 KiB pieces, ascending.
+    #[must_use]
+    pub fn touched(&self) -> Vec<Range<u64>> {
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut all: Vec<u64> = self
+            .worlds
+            .iter()
+            .flat_map(|world| world.sectors.keys().map(|sector| sector / 8))
+            .collect();
+        all.sort_unstable();
+        for piece in all {
+            let (from, to) = (piece * 4096, (piece + 1) * 4096);
+            match ranges.last_mut() {
+                Some(last) if last.end >= from => last.end = to,
+                _ => ranges.push(from..to),
+            }
+        }
+        ranges
+    }
+
+    fn freeze(&self, at: usize) -> Base {
+        let world = self.worlds.len() - 1;
+        Base::Frozen { world, at }
+    }
+}
+
+/// The sectors that a range of bytes touches.
+fn sectors(range: &Range<u64>) -> Range<u64> {
+    range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES)
+}

@@ -1,0 +1,62 @@
+//! Every instant a crash can expose, tried.
+//!
+//! ```text
+//!   Scenario ─► Driver ─► engine under proof ─► RecordingStorage    what was asked, when, with marks
+//!                  │                                   │
+//!               History                           points, windows   where a crash may strike
+//!                  │                                   │
+//!               Expected ───────► verify ◄───────── choices         what may have reached the disk
+//!                                    │
+//!                                 Report
+//! ```
+//!
+//! # How a crash is modelled
+//!
+//! The log of the file's changes is cut at completed syncs. What a sync covers is durable; each
+//! change since is a *unit* that may have reached the disk or not.
+//!
+//! | choice | models |
+//! | --- | --- |
+//! | any subset of the units | caches and queues that write back in any order |
+//! | a write of several sectors in part | power cut in the middle of a transfer; 512 bytes are atomic |
+//! | a `set_len` in or out as a unit of its own | the file system's journal ahead of or behind the data |
+//! | any length the file had in the window | data that arrived without its size, size without its data |
+//! | holes and zeroed ranges after later writes, or before earlier ones | unmaps queued apart from writes |
+//! | overlapping units in another order | two paths to one disk |
+//! | a sync that was begun only | no promise at all |
+//! | [`SyncKind::Data`](blockdev_core::SyncKind::Data) | a barrier for bytes and for the length they need; growth without bytes may still be lost |
+//! | a failed sync | its data may be lost for good: no later sync makes it durable |
+//!
+//! A change smaller than a sector is taken to be atomic, and may be lost though a later one of the
+//! same sector is not; this is harsher than a page cache.
+//!
+//! States with the same bytes are verified once for as long as no further promise of durability has
+//! been made: what may be read only grows until then, so the first verdict is the strictest. Each
+//! state has a number from which it is made again, whatever the budget was.
+
+mod choice;
+mod driver;
+mod expected;
+mod explorer;
+mod history;
+mod image;
+mod record;
+mod recording;
+mod report;
+mod scenario;
+mod state;
+pub(crate) mod verify;
+mod window;
+
+pub use driver::Driver;
+pub use expected::{Allowed, Expected};
+pub use explorer::{Budget, CrashExplorer};
+pub use history::{Effect, History};
+pub use image::Image;
+pub(crate) use image::index;
+pub use recording::{Entry, Mark, RecordingStorage};
+pub use report::{Bad, Report, StateId, closing_line};
+pub use scenario::Scenario;
+pub use state::StateStorage;
+
+pub use crate::subject::{Control, CrashSubject};

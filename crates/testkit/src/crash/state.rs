@@ -1,0 +1,120 @@
+//! One state of the file after a crash, as a storage.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use blockdev_core::{Error, ErrorKind, Result, Storage, SyncKind};
+
+use super::Image;
+
+/// An [`Image`] as a storage, writable or not. Refused changes are counted.
+#[derive(Debug)]
+pub struct StateStorage {
+    image: RwLock<Image>,
+    writable: bool,
+    refused: AtomicU64,
+}
+
+impl StateStorage {
+    /// `image` to be changed at will; the one given stays as it is.
+    #[must_use]
+    pub fn writable(image: Image) -> Arc<Self> {
+        Self::new(image, true)
+    }
+
+    /// `image` for reading only.
+    #[must_use]
+    pub fn read_only(image: Image) -> Arc<Self> {
+        Self::new(image, false)
+    }
+
+    fn new(image: Image, writable: bool) -> Arc<Self> {
+        Arc::new(Self {
+            image: RwLock::new(image),
+            writable,
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// The bytes as they are now.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.image
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How many changes were asked of it although it is for reading only.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, f: impl FnOnce(&mut Image)) -> Result<()> {
+        if !self.writable {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::new(ErrorKind::ReadOnly, "a state to be read only"));
+        }
+        f(&mut self.image.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+}
+
+/// The error of a read past the end of the file.
+pub(super) fn short_read(offset: u64, len: usize) -> Error {
+    Error::from(io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        format!("{len} bytes at {offset:#x} reach past the end of the file"),
+    ))
+}
+
+impl Storage for StateStorage {
+    fn len(&self) -> Result<u64> {
+        let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(image.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let image = self.image.read().unwrap_or_else(PoisonError::into_inner);
+        if image.read(offset, buf) {
+            Ok(())
+        } else {
+            Err(short_read(offset, buf.len()))
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.change(|image| image.write(offset, buf))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.change(|image| image.set_len(len))
+    }
+
+    fn sync(&self, _kind: SyncKind) -> Result<()> {
+        Ok(())
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
+        self.change(|image| image.zero(offset, len))
+    }
+
+    fn zero_range(&self, offset: u64, len: u64) -> Result<()> {
+        self.change(|image| zero_range(image, offset, len))
+    }
+
+    fn is_read_only(&self) -> bool {
+        !self.writable
+    }
+}
+
+/// Zeros that grow the file where they reach past its end.
+pub(super) fn zero_range(image: &mut Image, offset: u64, len: u64) {
+    let end = offset.saturating_add(len);
+    if end > image.len() {
+        image.set_len(end);
+    }
+    image.zero(offset, len);
+}

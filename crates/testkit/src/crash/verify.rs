@@ -1,0 +1,241 @@
+//! Is this file, as a crash left it, what it must be?
+//!
+//! In turn: the check finds no corruption as it is; a read-only open reads acceptable content and
+//! writes nothing; a writable open (recovery) reads the same; the check still finds nothing; a probe
+//! written to a sector never written and to one that was is there after a flush and another open,
+//! and nothing else has changed.
+
+use std::any::Any;
+use std::iter;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use blockdev_core::{BlockDevice, Severity, Storage};
+
+use super::{CrashSubject, Expected, Image, StateStorage, index};
+use crate::Rng;
+use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
+
+/// Disks up to this size are read whole in every state.
+const READ_WHOLE: u64 = 1 << 20;
+
+/// Probes carry operation numbers that no script reaches.
+const PROBE: u32 = 1 << 31;
+
+/// What of a disk is read back.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// Where the script wrote, whole sectors, ascending.
+    pub(crate) touched: Vec<Range<u64>>,
+    /// Read everything, however large the disk is.
+    pub(crate) whole: bool,
+}
+
+impl View {
+    fn ranges(&self, size: u64, rng: &mut Rng) -> Vec<Range<u64>> {
+        if self.whole || size <= READ_WHOLE {
+            return iter::once(0..size).collect();
+        }
+        let mut ranges = self.touched.clone();
+        ranges.extend((0..4).map(|_| {
+            let at = rng.below(size / 4096) * 4096;
+            at..at + 4096
+        }));
+        let cut = ranges
+            .into_iter()
+            .map(|range| range.start..range.end.min(size));
+        cut.filter(|range| !range.is_empty()).collect()
+    }
+}
+
+type Wrong<T = ()> = Result<T, String>;
+
+/// Judges `image` against `expected`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn verify<S: CrashSubject>(
+    subject: &S,
+    image: &Image,
+    expected: &Expected,
+    view: &View,
+    rng: &mut Rng,
+) -> Wrong {
+    guarded(|| stages(subject, image, expected, view, rng))
+}
+
+/// Runs `f`, a panic in it being wrong as well.
+pub(crate) fn guarded<T>(f: impl FnOnce() -> Wrong<T>) -> Wrong<T> {
+    catch_unwind(AssertUnwindSafe(f))
+        .unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic))))
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("of unknown cause")
+}
+
+fn stages<S: CrashSubject>(
+    subject: &S,
+    image: &Image,
+    expected: &Expected,
+    view: &View,
+    rng: &mut Rng,
+) -> Wrong {
+    check(subject, image, "as it is")?;
+
+    let storage = StateStorage::read_only(image.clone());
+    let device = open(subject, storage.clone(), false, "for reading")?;
+    let before = read(&device, view.ranges(device.size(), rng))?;
+    judge(&before, expected, "opened for reading")?;
+    drop(device);
+    if storage.refused() > 0 || storage.image().hash() != image.hash() {
+        return Err("the read-only open changed the file".into());
+    }
+
+    let storage = StateStorage::writable(image.clone());
+    let mut device = open(subject, storage.clone(), true, "for writing")?;
+    let ranges = before.parts.iter().map(|(at, b)| *at..*at + b.len() as u64);
+    let mut after = read(&device, ranges.collect())?;
+    judge(&after, expected, "opened for writing")?;
+    if before != after {
+        return Err("the recovered disk reads other than the one opened for reading".into());
+    }
+    // With the handle open in one half of the states, closed in the other.
+    if rng.one_in(2) {
+        let flushed = device.flush();
+        flushed.map_err(|e| format!("flush after recovery: {e}"))?;
+    } else {
+        let closed = subject.close(device);
+        closed.map_err(|e| format!("close after recovery: {e}"))?;
+        device = open(subject, storage.clone(), true, "after recovery")?;
+    }
+    check(subject, &storage.image(), "after recovery")?;
+
+    for (n, sector) in probes(&after, rng).into_iter().flatten().enumerate() {
+        let op = PROBE + u32::try_from(n).expect("two");
+        let at = sector * SECTOR_BYTES;
+        let bytes = stamped(at, SECTOR, op);
+        let written = device.write_at(&bytes, at);
+        written.map_err(|e| format!("probe write at sector {sector}: {e}"))?;
+        after.put(at, &bytes);
+    }
+    device
+        .flush()
+        .map_err(|e| format!("flush of probes: {e}"))?;
+    drop(device);
+    let storage = StateStorage::read_only(storage.image());
+    let device = open(subject, storage.clone(), false, "after the probes")?;
+    let ranges = after.parts.iter().map(|(at, b)| *at..*at + b.len() as u64);
+    let seen = read(&device, ranges.collect())?;
+    if let Some(sector) = after.differs(&seen) {
+        return Err(format!("after the probes, sector {sector} has changed"));
+    }
+    drop(device);
+    check(subject, &storage.image(), "after the probes")
+}
+
+fn open<S: CrashSubject>(
+    subject: &S,
+    storage: Arc<dyn Storage>,
+    writable: bool,
+    when: &str,
+) -> Wrong<S::Device> {
+    let opened = subject.open(storage, writable);
+    opened.map_err(|error| format!("open {when}: {error}"))
+}
+
+/// Fails where the check finds corruption, or leaks that may not be.
+pub(crate) fn check<S: CrashSubject>(subject: &S, image: &Image, when: &str) -> Wrong {
+    let storage = StateStorage::read_only(image.clone());
+    let report = subject.check(storage.clone());
+    let report = report.map_err(|error| format!("check {when}: {error}"))?;
+    if storage.refused() > 0 {
+        return Err(format!("the check {when} writes"));
+    }
+    let least = if subject.leaks_allowed() {
+        Severity::Corruption
+    } else {
+        Severity::Leak
+    };
+    let counted = report.corruptions > 0 || !subject.leaks_allowed() && report.leaks > 0;
+    match report.findings.iter().find(|f| f.severity >= least) {
+        Some(finding) => Err(format!("check {when}: {finding}")),
+        None if counted => Err(format!("check {when}: damage without a finding")),
+        None => Ok(()),
+    }
+}
+
+/// What was read of a disk.
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
+    size: u64,
+    parts: Vec<(u64, Vec<u8>)>,
+}
+
+impl Content {
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let end = at + bytes.len() as u64;
+        for (from, part) in &mut self.parts {
+            if *from <= at && end <= *from + part.len() as u64 {
+                let into = index(at - *from);
+                part[into..into + bytes.len()].copy_from_slice(bytes);
+            }
+        }
+    }
+
+    fn differs(&self, other: &Self) -> Option<u64> {
+        let pairs = self.parts.iter().zip(&other.parts);
+        pairs.into_iter().find_map(|((at, a), (_, b))| {
+            let place = a.iter().zip(b).position(|(a, b)| a != b)?;
+            Some((at + place as u64) / SECTOR_BYTES)
+        })
+    }
+}
+
+fn read(device: &impl BlockDevice, ranges: Vec<Range<u64>>) -> Wrong<Content> {
+    let size = device.size();
+    let mut parts = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let range = range.start.min(size)..range.end.min(size);
+        let mut bytes = vec![0xEE; index(range.end - range.start)];
+        let read = device.read_at(&mut bytes, range.start);
+        read.map_err(|error| format!("read at {:#x}: {error}", range.start))?;
+        parts.push((range.start, bytes));
+    }
+    Ok(Content { size, parts })
+}
+
+fn judge(content: &Content, expected: &Expected, when: &str) -> Wrong {
+    let parts: Vec<(u64, &[u8])> = content.parts.iter().map(|(at, b)| (*at, &b[..])).collect();
+    let judged = expected.judge(content.size, &parts);
+    judged.map_err(|wrong| format!("{when}: {wrong}"))
+}
+
+/// A sector that reads as zeros and one that does not, where the disk has them.
+fn probes(content: &Content, rng: &mut Rng) -> [Option<u64>; 2] {
+    let mut found = [None; 2];
+    let Some((at, bytes)) = content.parts.get(rng.index(content.parts.len())) else {
+        return found;
+    };
+    let count = bytes.len() / SECTOR;
+    let start = rng.index(count);
+    for n in (start..count).chain(0..start) {
+        let used = bytes[n * SECTOR..(n + 1) * SECTOR].iter().any(|b| *b != 0);
+        found[usize::from(used)].get_or_insert(at / SECTOR_BYTES + n as u64);
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    found
+}
+
+/// What a subject reads of the whole disk in `image`.
+pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Vec<u8>> {
+    let storage = StateStorage::read_only(image.clone());
+    let device = open(subject, storage, false, "of the first image")?;
+    let mut content = read(&device, iter::once(0..device.size()).collect())?;
+    Ok(content.parts.pop().expect("one range was asked for").1)
+}
