@@ -8,7 +8,7 @@ use blockdev_core::{BlockDevice, Error, ErrorKind, Result, Storage, ZeroFlags};
 use super::history::{Effect, History};
 use super::{Control, CrashSubject, Mark, RecordingStorage, index};
 use crate::model::Op;
-use crate::stamp::stamped;
+use crate::stamp::{SECTOR_BYTES, stamped};
 
 /// The guest of one run. Data calls take `&self` and may come from several threads, as long as
 /// threads that meet in a sector write whole sectors.
@@ -65,7 +65,8 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         self.device().size()
     }
 
-    /// Writes `len` stamped bytes at byte `offset`; every third time in two slices.
+    /// Writes `len` stamped bytes at byte `offset`; every third time in two slices, where it
+    /// has a sector's border to be cut at.
     ///
     /// # Errors
     /// As [`BlockDevice::write_at`].
@@ -76,8 +77,11 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         let begin = self.recording.mark(Mark::Begin(op));
         history.write_begins(op, begin, offset, &bytes);
         drop(history);
-        if op % 3 == 2 {
-            let (head, tail) = bytes.split_at(bytes.len() / 3);
+        // Cut between sectors: a device may take slices one by one, and then keeps whole sectors only
+        // where the slices hold whole sectors.
+        let border = (offset + len / 3).next_multiple_of(SECTOR_BYTES);
+        if op % 3 == 2 && border < offset + len {
+            let (head, tail) = bytes.split_at(index(border - offset));
             let slices = [IoSlice::new(head), IoSlice::new(tail)];
             self.device().writev_at(&slices, offset)?;
         } else {

@@ -14,16 +14,8 @@ pub(crate) struct Recorded {
     pub(crate) image: Image,
     pub(crate) log: Vec<Entry>,
     pub(crate) history: History,
-}
-
-impl Recorded {
-    /// What is to be read of a disk of this telling.
-    pub(crate) fn view(&self, whole: bool) -> View {
-        View {
-            touched: self.history.touched(),
-            whole,
-        }
-    }
+    /// What is to be read of its disk.
+    pub(crate) view: View,
 }
 
 /// Tells `scenario` from its start to a clean close.
@@ -44,7 +36,9 @@ pub(crate) fn record<S: CrashSubject>(
         };
         told().map_err(|error| format!("the scenario itself fails: {error}"))
     })?;
+    let touched = history.touched();
     Ok(Recorded {
+        view: View { touched },
         image,
         log: recording.log(),
         history,

@@ -6,6 +6,7 @@
 //! and nothing else has changed.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::iter;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,7 @@ use super::{CrashSubject, Expected, Image, StateStorage, index};
 use crate::Rng;
 use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 
-/// Disks up to this size are read whole in every state.
+/// Disks up to this size are read whole in every state, others in one of 64.
 const READ_WHOLE: u64 = 1 << 20;
 
 /// Probes carry operation numbers that no script reaches.
@@ -28,13 +29,11 @@ const PROBE: u32 = 1 << 31;
 pub(crate) struct View {
     /// Where the script wrote, whole sectors, ascending.
     pub(crate) touched: Vec<Range<u64>>,
-    /// Read everything, however large the disk is.
-    pub(crate) whole: bool,
 }
 
 impl View {
     fn ranges(&self, size: u64, rng: &mut Rng) -> Vec<Range<u64>> {
-        if self.whole || size <= READ_WHOLE {
+        if size <= READ_WHOLE || rng.one_in(64) {
             return iter::once(0..size).collect();
         }
         let mut ranges = self.touched.clone();
@@ -97,8 +96,7 @@ fn stages<S: CrashSubject>(
 
     let storage = StateStorage::writable(image.clone());
     let mut device = open(subject, storage.clone(), true, "for writing")?;
-    let ranges = before.parts.iter().map(|(at, b)| *at..*at + b.len() as u64);
-    let mut after = read(&device, ranges.collect())?;
+    let mut after = read(&device, before.ranges())?;
     judge(&after, expected, "opened for writing")?;
     if before != after {
         return Err("the recovered disk reads other than the one opened for reading".into());
@@ -128,8 +126,7 @@ fn stages<S: CrashSubject>(
     drop(device);
     let storage = StateStorage::read_only(storage.image());
     let device = open(subject, storage.clone(), false, "after the probes")?;
-    let ranges = after.parts.iter().map(|(at, b)| *at..*at + b.len() as u64);
-    let seen = read(&device, ranges.collect())?;
+    let seen = read(&device, after.ranges())?;
     if let Some(sector) = after.differs(&seen) {
         return Err(format!("after the probes, sector {sector} has changed"));
     }
@@ -175,6 +172,21 @@ struct Content {
     parts: Vec<(u64, Vec<u8>)>,
 }
 
+thread_local! {
+    /// Memory of contents that are no longer needed: the host is slow to give fresh pages.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        let spent = self.parts.drain(..).map(|(_, bytes)| bytes);
+        BUFFERS.with_borrow_mut(|buffers| {
+            buffers.extend(spent);
+            buffers.truncate(8);
+        });
+    }
+}
+
 impl Content {
     fn put(&mut self, at: u64, bytes: &[u8]) {
         let end = at + bytes.len() as u64;
@@ -186,9 +198,15 @@ impl Content {
         }
     }
 
+    fn ranges(&self) -> Vec<Range<u64>> {
+        let ranges = self.parts.iter().map(|(at, b)| *at..*at + b.len() as u64);
+        ranges.collect()
+    }
+
     fn differs(&self, other: &Self) -> Option<u64> {
         let pairs = self.parts.iter().zip(&other.parts);
-        pairs.into_iter().find_map(|((at, a), (_, b))| {
+        let mut unequal = pairs.filter(|((_, a), (_, b))| a != b);
+        unequal.find_map(|((at, a), (_, b))| {
             let place = a.iter().zip(b).position(|(a, b)| a != b)?;
             Some((at + place as u64) / SECTOR_BYTES)
         })
@@ -200,7 +218,9 @@ fn read(device: &impl BlockDevice, ranges: Vec<Range<u64>>) -> Wrong<Content> {
     let mut parts = Vec::with_capacity(ranges.len());
     for range in ranges {
         let range = range.start.min(size)..range.end.min(size);
-        let mut bytes = vec![0xEE; index(range.end - range.start)];
+        let mut bytes = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        bytes.clear();
+        bytes.resize(index(range.end - range.start), 0xEE);
         let read = device.read_at(&mut bytes, range.start);
         read.map_err(|error| format!("read at {:#x}: {error}", range.start))?;
         parts.push((range.start, bytes));
@@ -237,5 +257,6 @@ pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Vec<
     let storage = StateStorage::read_only(image.clone());
     let device = open(subject, storage, false, "of the first image")?;
     let mut content = read(&device, iter::once(0..device.size()).collect())?;
-    Ok(content.parts.pop().expect("one range was asked for").1)
+    let (_, bytes) = content.parts.pop().expect("one range was asked for");
+    Ok(bytes)
 }
