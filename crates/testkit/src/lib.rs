@@ -10,6 +10,7 @@
 //! | [`folded`] | … and what a fuzzer makes of them? |
 //! | [`model`] | does it keep what random guests write? |
 //! | [`crash`] | is flushed data intact after a crash at any instant? |
+//! | [`faults`] | … and after any failure of the host? |
 //! | [`vhdx_builder`] | images with any content and any fault, made without the library |
 //!
 //! Failures are panics with the place and the bytes in them: everything here is called from tests.
@@ -21,6 +22,7 @@ pub mod corpus;
 pub mod counting;
 pub mod crash;
 mod env;
+pub mod faults;
 pub mod folded;
 pub mod model;
 pub mod mutate;

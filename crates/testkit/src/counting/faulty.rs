@@ -1,5 +1,6 @@
 //! A host that fails when told to.
 
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blockdev_core::{FileId, HostExtent, LockMode, Result, Storage, SyncKind};
 
 use super::Op;
+use crate::stamp::SECTOR_BYTES;
 
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,9 @@ pub enum Fault {
     /// Half of the bytes get through, then the device fails: a torn write, a file cut short under a
     /// reader. As [`Io`](Self::Io) for calls without bytes.
     Short,
+    /// As [`Short`](Self::Short), but a write ends between two sectors: what is smaller than a sector
+    /// is whole or not there, as after a power cut.
+    Torn,
 }
 
 impl Fault {
@@ -26,7 +31,7 @@ impl Fault {
         match self {
             Self::NoSpace => io::Error::from(io::ErrorKind::StorageFull).into(),
             Self::Io => io::Error::other("injected input/output error").into(),
-            Self::Short => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
+            Self::Short | Self::Torn => io::Error::from(io::ErrorKind::UnexpectedEof).into(),
         }
     }
 }
@@ -52,13 +57,38 @@ pub struct FaultyStorage {
     plans: Mutex<Vec<Plan>>,
     hit: AtomicBool,
     calls: AtomicU64,
+    witness: Witness,
+}
+
+/// Told of each failure as it happens.
+struct Witness(Box<dyn Fn(Op) + Send + Sync>);
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Witness")
+    }
+}
+
+/// The part of `len` bytes from `offset` that ends where a sector does.
+fn whole_sectors(offset: u64, len: usize) -> usize {
+    let end = (offset + len as u64) / SECTOR_BYTES * SECTOR_BYTES;
+    usize::try_from(end.saturating_sub(offset)).expect("no more than the length")
 }
 
 impl FaultyStorage {
     /// Fails nothing yet.
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>) -> Arc<Self> {
+        Self::witnessed(inner, |_| {})
+    }
+
+    /// The same, telling `witness` of each failure before the caller learns of it.
+    pub fn witnessed(
+        inner: Arc<dyn Storage>,
+        witness: impl Fn(Op) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            witness: Witness(Box::new(witness)),
             inner,
             plans: Mutex::default(),
             hit: AtomicBool::new(false),
@@ -123,6 +153,7 @@ impl FaultyStorage {
         }
         if met.is_some() {
             self.hit.store(true, Ordering::SeqCst);
+            (self.witness.0)(op);
         }
         met
     }
@@ -158,8 +189,13 @@ impl Storage for FaultyStorage {
         match self.next(Op::Write) {
             None => self.inner.write_at(buf, offset),
             Some(fault) => {
-                if fault == Fault::Short {
-                    self.inner.write_at(&buf[..buf.len() / 2], offset)?;
+                let through = match fault {
+                    Fault::Short => buf.len() / 2,
+                    Fault::Torn => whole_sectors(offset, buf.len() / 2),
+                    Fault::Io | Fault::NoSpace => 0,
+                };
+                if through > 0 {
+                    self.inner.write_at(&buf[..through], offset)?;
                 }
                 Err(fault.error())
             }
@@ -250,6 +286,18 @@ mod tests {
         storage.heal();
         storage.sync(SyncKind::Data).unwrap();
         assert!(!storage.hit());
+    }
+
+    #[test]
+    fn a_torn_write_ends_between_sectors() {
+        let memory = Arc::new(MemoryStorage::from(vec![0; 4096]));
+        let storage = FaultyStorage::new(memory.clone());
+        storage.fail_from(Op::Write, 1, Fault::Torn);
+        assert!(storage.write_at(&[1; 8], 504).is_err());
+        assert_eq!(memory.to_vec(), [0; 4096]);
+        assert!(storage.write_at(&[2; 3000], 100).is_err());
+        let there = memory.to_vec().iter().filter(|byte| **byte == 2).count();
+        assert_eq!(there, 1536 - 100);
     }
 
     #[test]

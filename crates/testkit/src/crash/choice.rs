@@ -28,14 +28,14 @@ enum Part {
 /// Units in the order in which they reached the disk, and the file's length where it is not what
 /// they make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     picks: Vec<(usize, Part)>,
     len: Option<u64>,
 }
 
 impl Choice {
     /// The file after the crash.
-    pub(super) fn image(&self, point: &Point, log: &[Entry]) -> Image {
+    pub(crate) fn image(&self, point: &Point, log: &[Entry]) -> Image {
         let mut image = point.base.clone();
         for (unit, part) in &self.picks {
             apply(&log[point.window[*unit].line], *part, &mut image);
@@ -47,7 +47,7 @@ impl Choice {
     }
 
     /// The choice in words.
-    pub(super) fn describe(&self, point: &Point, log: &[Entry]) -> String {
+    pub(crate) fn describe(&self, point: &Point, log: &[Entry]) -> String {
         use fmt::Write;
         let all = point.window.len();
         let mut text = format!("{} of {all} units:", self.picks.len());
@@ -112,7 +112,7 @@ fn is_hole(entry: &Entry) -> bool {
 
 /// The choices of one point.
 #[derive(Debug)]
-pub(super) struct Choices<'a> {
+pub(crate) struct Choices<'a> {
     point: &'a Point,
     log: &'a [Entry],
     seed: u64,
@@ -123,7 +123,7 @@ pub(super) struct Choices<'a> {
 
 impl<'a> Choices<'a> {
     /// Windows of up to `exhaustive` free units are gone through subset by subset.
-    pub(super) fn new(point: &'a Point, log: &'a [Entry], seed: u64, exhaustive: usize) -> Self {
+    pub(crate) fn new(point: &'a Point, log: &'a [Entry], seed: u64, exhaustive: usize) -> Self {
         let open = point.free() - usize::from(point.fresh);
         let subsets = u32::try_from(open).ok();
         let mut choices = Self {
@@ -138,18 +138,18 @@ impl<'a> Choices<'a> {
     }
 
     /// Choices after which only random ones are left, or none.
-    pub(super) fn planned(&self) -> u64 {
+    pub(crate) fn planned(&self) -> u64 {
         let subsets = self.subsets.map_or(0, |open| 2 << open);
         self.structured.len() as u64 + subsets
     }
 
     /// True when the planned choices hold every subset of the window.
-    pub(super) fn exhaustive(&self) -> bool {
+    pub(crate) fn exhaustive(&self) -> bool {
         self.subsets.is_some()
     }
 
     /// Choice number `n`.
-    pub(super) fn choice(&self, n: u64) -> Choice {
+    pub(crate) fn choice(&self, n: u64) -> Choice {
         if let Some(choice) = usize::try_from(n).ok().and_then(|n| self.structured.get(n)) {
             return choice.clone();
         }

@@ -255,6 +255,11 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         Ok(())
     }
 
+    /// The disk, where it is still open.
+    pub(crate) fn open_device(&self) -> Option<&S::Device> {
+        self.device.as_ref()
+    }
+
     /// What was done.
     pub(crate) fn history(&self) -> History {
         self.lock_history().clone()

@@ -66,8 +66,16 @@ impl Expected {
     /// What `history` permits after a crash that left the first `at` lines of the log.
     #[must_use]
     pub fn at(history: &History, at: usize, allowed: Allowed) -> Self {
-        let ended = history.flushes.iter().filter(|(_, end)| *end < at);
-        let settled = ended.map(|(begin, _)| *begin).max().unwrap_or(0);
+        Self::build(history, at, settled_by(history, at), allowed)
+    }
+
+    /// What an open disk must read when the log has `at` lines: everything that was acknowledged,
+    /// flushed or not; old or new where an operation failed.
+    pub(crate) fn live(history: &History, at: usize) -> Self {
+        Self::build(history, at, at, Allowed::default())
+    }
+
+    fn build(history: &History, at: usize, settled: usize, allowed: Allowed) -> Self {
         let view = View {
             history,
             settled,
@@ -155,6 +163,12 @@ impl Face {
     }
 }
 
+/// The beginning of the last flush that was over when the log had `at` lines.
+fn settled_by(history: &History, at: usize) -> usize {
+    let ended = history.flushes.iter().filter(|(_, end)| *end < at);
+    ended.map(|(begin, _)| *begin).max().unwrap_or(0)
+}
+
 /// A history seen from a moment at which everything before `settled` is durable.
 struct View<'a> {
     history: &'a History,
@@ -227,5 +241,100 @@ impl View<'_> {
         } else {
             face.loose.insert(sector, loose);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Effect;
+    use super::*;
+    use crate::stamp::{stamp, stamped};
+
+    fn begins(history: &mut History, op: u32, begin: usize, offset: u64, len: usize) {
+        history.write_begins(op, begin, offset, &stamped(offset, len, op));
+    }
+
+    fn accepts(history: &History, at: usize, allowed: Allowed, disk: &[u8]) -> bool {
+        let expected = Expected::at(history, at, allowed);
+        expected.judge(disk.len() as u64, &[(0, disk)]).is_ok()
+    }
+
+    /// A disk of two sectors: the first by the operations given, byte ranges of them later ones.
+    fn disk(first: &[(u32, Range<usize>)]) -> Vec<u8> {
+        let mut disk = vec![0; 2 * SECTOR];
+        for (op, part) in first {
+            disk[part.clone()].copy_from_slice(&stamp(0, *op)[part.clone()]);
+        }
+        disk
+    }
+
+    #[test]
+    fn what_is_flushed_stays_and_what_is_not_may_be_any_of_its_values() {
+        let strict = Allowed::default();
+        let zero = Allowed {
+            zero_unflushed: true,
+        };
+        let mut history = History::new(vec![0; 2 * SECTOR]);
+        begins(&mut history, 1, 1, 0, SECTOR);
+        history.write_ends(1, 3, &(0..512));
+        let (none, one) = (disk(&[]), disk(&[(1, 0..512)]));
+        assert!(accepts(&history, 1, strict, &none) && !accepts(&history, 1, strict, &one));
+        assert!(accepts(&history, 4, strict, &none) && accepts(&history, 4, strict, &one));
+        history.flushed(5, 7);
+        assert!(
+            accepts(&history, 7, strict, &none),
+            "the flush is under way"
+        );
+        assert!(!accepts(&history, 8, strict, &none) && accepts(&history, 8, strict, &one));
+        begins(&mut history, 2, 9, 100, 50);
+        let mixed = disk(&[(1, 0..512), (2, 100..150)]);
+        assert!(accepts(&history, 10, strict, &mixed) && accepts(&history, 10, strict, &one));
+        assert!(!accepts(&history, 10, strict, &none) && accepts(&history, 10, zero, &none));
+        let torn = disk(&[(1, 0..512), (2, 100..120)]);
+        assert!(!accepts(&history, 10, strict, &torn));
+        let foreign = [stamp(1, 1), [0; SECTOR]].concat();
+        assert!(!accepts(&history, 10, strict, &foreign));
+    }
+
+    #[test]
+    fn parts_of_a_sector_may_be_of_different_age() {
+        let mut history = History::new(vec![0; 2 * SECTOR]);
+        for (op, begin, offset) in [(1, 1, 0), (2, 3, 200)] {
+            begins(&mut history, op, begin, offset, 100);
+            history.write_ends(op, begin + 1, &(offset..offset + 100));
+        }
+        let only_second = disk(&[(2, 200..300)]);
+        assert!(accepts(&history, 9, Allowed::default(), &only_second));
+        let across = disk(&[(2, 150..300)]);
+        assert!(!accepts(&history, 9, Allowed::default(), &across));
+    }
+
+    #[test]
+    fn a_world_is_taken_whole() {
+        let strict = Allowed::default();
+        let mut history = History::new(vec![0; 2 * SECTOR]);
+        begins(&mut history, 0, 1, 0, 2 * SECTOR);
+        history.write_ends(0, 2, &(0..1024));
+        history.flushed(3, 4);
+        history.control_begins(Effect::Keep(1), 5, false);
+        history.control_ends(6);
+        begins(&mut history, 1, 7, 0, 2 * SECTOR);
+        history.write_ends(1, 8, &(0..1024));
+        history.flushed(9, 10);
+        history.control_begins(Effect::Apply(1), 11, false);
+        let old = [stamp(0, 1), stamp(1, 1)].concat();
+        let new = [stamp(0, 0), stamp(1, 0)].concat();
+        let half = [stamp(0, 0), stamp(1, 1)].concat();
+        assert!(accepts(&history, 11, strict, &old) && !accepts(&history, 11, strict, &new));
+        assert!(accepts(&history, 12, strict, &old) && accepts(&history, 12, strict, &new));
+        assert!(!accepts(&history, 12, strict, &half));
+        history.control_ends(13);
+        assert!(accepts(&history, 14, strict, &old), "not flushed yet");
+        history.flushed(15, 16);
+        assert!(!accepts(&history, 17, strict, &old) && accepts(&history, 17, strict, &new));
+        history.control_begins(Effect::Resize(512), 18, true);
+        history.control_ends(19);
+        assert!(accepts(&history, 19, strict, &new));
+        assert!(!accepts(&history, 20, strict, &new) && accepts(&history, 20, strict, &new[..512]));
     }
 }

@@ -34,19 +34,19 @@
 //! been made: what may be read only grows until then, so the first verdict is the strictest. Each
 //! state has a number from which it is made again, whatever the budget was.
 
-mod choice;
+pub(crate) mod choice;
 mod driver;
 mod expected;
 mod explorer;
 mod history;
 mod image;
-mod record;
+pub(crate) mod record;
 mod recording;
 mod report;
 mod scenario;
 mod state;
 pub(crate) mod verify;
-mod window;
+pub(crate) mod window;
 
 pub use driver::Driver;
 pub use expected::{Allowed, Expected};

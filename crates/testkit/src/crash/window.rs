@@ -16,34 +16,34 @@ use super::recording::{Entry, Mark};
 
 /// A change that may or may not have reached the disk.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unit {
+pub(crate) struct Unit {
     /// Its line in the log.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// Durable after all; here only because something older is not.
-    pub(super) forced: bool,
+    pub(crate) forced: bool,
     /// A sync failed over it: no later one makes it durable.
     doomed: bool,
 }
 
 /// A moment, with what is certain then and what is not.
 #[derive(Debug, Clone)]
-pub(super) struct Point {
+pub(crate) struct Point {
     /// Lines of the log that had happened.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// Which sync-bounded epoch it lies in, from 0.
-    pub(super) epoch: usize,
+    pub(crate) epoch: usize,
     /// How many promises of durability had been made: the same bytes are judged anew when this grows.
-    pub(super) promises: usize,
-    pub(super) base: Image,
-    pub(super) window: Vec<Unit>,
+    pub(crate) promises: usize,
+    pub(crate) base: Image,
+    pub(crate) window: Vec<Unit>,
     /// The last unit of the window has just been added: states without it were met before.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
     /// Lengths the file may have although the whole window says otherwise.
-    pub(super) lengths: Vec<u64>,
+    pub(crate) lengths: Vec<u64>,
 }
 
 /// All moments of a log that begins with `image`, in order.
-pub(super) fn points(image: &Image, log: &[Entry]) -> Vec<Point> {
+pub(crate) fn points(image: &Image, log: &[Entry]) -> Vec<Point> {
     let mut walk = Walk {
         log,
         base: image.clone(),
@@ -147,12 +147,12 @@ impl Walk<'_> {
 
 impl Point {
     /// Units that may be missing.
-    pub(super) fn free(&self) -> usize {
+    pub(crate) fn free(&self) -> usize {
         self.window.iter().filter(|unit| !unit.forced).count()
     }
 
     /// The length of the file with all of the window in it.
-    pub(super) fn whole(&self, log: &[Entry]) -> Image {
+    pub(crate) fn whole(&self, log: &[Entry]) -> Image {
         let mut image = self.base.clone();
         for unit in &self.window {
             log[unit.line].apply(&mut image);

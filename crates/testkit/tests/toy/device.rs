@@ -110,6 +110,9 @@ impl ToyDevice {
             return Err(poisoned());
         }
         let done = f(&mut state);
+        if done.is_err() && self.toy.has(Bug::ForgetsOnFailure) {
+            state.table.fill(0);
+        }
         state.poisoned = done.is_err() && !self.toy.has(Bug::NotPoisoned);
         done
     }

@@ -60,6 +60,8 @@ pub(crate) enum Bug {
     LostUpdate,
     /// A failed sync is passed over in silence.
     SyncErrorIgnored,
+    /// A failure empties the table in memory, and the handle reads zeros.
+    ForgetsOnFailure,
     /// After a failure the handle goes on as if nothing had been.
     NotPoisoned,
 }

@@ -1,0 +1,22 @@
+//! What an engine makes of a host that fails: at every operation, in every way.
+//!
+//! A scenario is told again and again, each time with one more call going well before one fails.
+//! What then must hold:
+//!
+//! - the error has a kind that says so: [`Io`](blockdev_core::ErrorKind::Io),
+//!   [`NoSpace`](blockdev_core::ErrorKind::NoSpace), or
+//!   [`Poisoned`](blockdev_core::ErrorKind::Poisoned) from what came later;
+//! - the failure is told to somebody: by the operation it struck, or by the next flush;
+//! - the handle, if it is still there, reads what it must, and refuses further writes if it is
+//!   poisoned, each time;
+//! - the file, as it is and after a crash at that moment, is what the crash explorer would accept:
+//!   nothing flushed is lost, the check finds no corruption.
+//!
+//! A failed sync is taken at its worst: what was pending may be lost, and no later sync that
+//! succeeds brings it back.
+
+mod injector;
+
+pub use injector::{FaultInjector, FaultReport};
+
+pub use crate::counting::{Fault, Op};
