@@ -34,6 +34,7 @@
 //! been made: what may be read only grows until then, so the first verdict is the strictest. Each
 //! state has a number from which it is made again, whatever the budget was.
 
+mod budget;
 pub(crate) mod choice;
 mod driver;
 mod expected;
@@ -43,14 +44,16 @@ mod image;
 pub(crate) mod record;
 mod recording;
 mod report;
+mod run;
 mod scenario;
 mod state;
 pub(crate) mod verify;
 pub(crate) mod window;
 
+pub use budget::Budget;
 pub use driver::Driver;
 pub use expected::{Allowed, Expected};
-pub use explorer::{Budget, CrashExplorer};
+pub use explorer::CrashExplorer;
 pub use history::{Effect, History};
 pub use image::Image;
 pub(crate) use image::index;

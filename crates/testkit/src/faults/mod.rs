@@ -16,7 +16,10 @@
 //! succeeds brings it back.
 
 mod injector;
+mod report;
+mod telling;
 
-pub use injector::{FaultInjector, FaultReport};
+pub use injector::FaultInjector;
+pub use report::FaultReport;
 
 pub use crate::counting::{Fault, Op};
