@@ -193,6 +193,9 @@ pub(crate) struct Convert {
     /// Options of the destination's format: KEY=VALUE, several with commas between
     #[arg(short, long = "options", value_name = "OPTIONS")]
     pub(crate) options: Vec<String>,
+    /// Pack the clusters of a qcow2 that get shorter by it
+    #[arg(short, long)]
+    pub(crate) compress: bool,
     /// Show progress
     #[arg(short, long = "show-progress")]
     pub(crate) progress: bool,

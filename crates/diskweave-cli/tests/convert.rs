@@ -197,3 +197,27 @@ fn options_that_a_format_does_not_have_are_named() {
         assert!(!dir.path().join("made").exists(), "{said}");
     }
 }
+
+#[test]
+fn a_compressed_image_is_smaller_reads_the_same_and_says_how_it_is_packed() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, packed) = (dir.path().join("disk.raw"), dir.path().join("packed"));
+    std::fs::write(&raw, b"the quick brown fox. ".repeat(200_000)).unwrap();
+    let size = std::fs::metadata(&raw).unwrap().len();
+    for name in ["zlib", "zstd"] {
+        let options = format!("compression_type={name}");
+        let args = [
+            "convert", "-c", "-O", "qcow2", "-o", &options, "disk.raw", "packed",
+        ];
+        run(dir.path(), &args).ok();
+        assert!(std::fs::metadata(&packed).unwrap().len() < size / 4);
+        assert!(qemu.same(("qcow2", &packed), ("raw", &raw)).unwrap());
+        assert_eq!(qemu.check("qcow2", &packed).code, 0);
+    }
+    for format in ["raw", "vhdx"] {
+        let line = format!("convert -c -O {format} disk.raw other");
+        let refused = dw(dir.path(), &line).fails(1);
+        assert!(refused.contains("qcow2"), "{refused}");
+    }
+}

@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -67,4 +69,23 @@ fn what_an_image_makes_the_command_hold_does_not_grow_with_its_tables() {
         &["sections", "--output", "json", "full.vhdx", "bat"],
     ];
     stays_below(32 << 20, dir.path(), &lines);
+}
+
+#[test]
+fn packing_the_largest_clusters_by_many_workers_stays_within_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    // Piece by piece: what is held here would be counted.
+    let mut file = File::create(dir.path().join("disk.raw")).unwrap();
+    for piece in 0u32..1536 {
+        let bytes =
+            (piece << 16..(piece + 1) << 16).map(|n| n.wrapping_mul(0x9E37_79B1).to_be_bytes()[1]);
+        file.write_all(&bytes.collect::<Vec<u8>>()).unwrap();
+    }
+    for name in ["zlib", "zstd"] {
+        let options = format!("cluster_size=2M,compression_type={name}");
+        let args = ["convert", "-c", "-m", "8", "-O", "qcow2", "-o", &options];
+        let first = [&args[..], &["disk.raw", "packed"]].concat();
+        let second = [&args[..], &["packed", "again"]].concat();
+        stays_below(128 << 20, dir.path(), &[&first, &second]);
+    }
 }

@@ -27,8 +27,11 @@ pub struct CreateOptions {
     pub extended_l2: bool,
     /// Let whoever writes to the image bring refcounts up to date late; not in version 2. Default no.
     pub lazy_refcounts: bool,
-    /// How clusters will be packed by whoever does; zlib in version 2. Default zlib.
+    /// How clusters are packed, here or by whoever writes to the image later; zlib in version 2.
+    /// Default zlib.
     pub compression_type: CompressionType,
+    /// Pack every cluster that gets shorter by it. Default no.
+    pub compressed: bool,
 }
 
 impl CreateOptions {
@@ -43,6 +46,7 @@ impl CreateOptions {
             extended_l2: false,
             lazy_refcounts: false,
             compression_type: CompressionType::Zlib,
+            compressed: false,
         }
     }
 }

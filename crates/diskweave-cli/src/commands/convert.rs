@@ -1,7 +1,7 @@
 //! `convert`: a disk written out as another image.
 
 use diskweave::core::{BlockDevice, ErrorKind};
-use diskweave::{ConvertOptions, convert};
+use diskweave::{ConvertOptions, NewImage, convert};
 
 use super::{new_image, shown};
 use crate::args::Convert;
@@ -13,7 +13,13 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let source = disk
         .open(&args.source)
         .map_err(|e| Failure::about(shown(&args.source), e))?;
-    let image = new_image::parse(&args.output_format, &args.options, source.info())?;
+    let mut image = new_image::parse(&args.output_format, &args.options, source.info())?;
+    if args.compress {
+        match &mut image {
+            NewImage::Qcow2(create) => create.compressed = true,
+            _ => return Err(Failure::new("only qcow2 images can be compressed")),
+        }
+    }
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;

@@ -5,16 +5,16 @@
 //! which was not finished is no qcow2 file.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blockdev_core::{BulkSink, Error, ErrorKind, Result, Storage, SyncKind, nonzero_runs};
+use blockdev_core::{BulkSink, Error, ErrorKind, Result, Storage, SyncKind, is_zero};
 
 use crate::CreateOptions;
+use crate::io::compress::Packer;
 use crate::meta::layout::Layout;
+use crate::meta::space::Space;
 use crate::ondisk::l1_entry::COPIED;
-
-/// Allocation bits of all subclusters of a cluster.
-const ALL_SUBCLUSTERS: u64 = 0xFFFF_FFFF;
+use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
 
 /// A new image being written; a [`BulkSink`] for [`bulk_copy`](blockdev_core::bulk_copy).
 ///
@@ -49,18 +49,66 @@ pub struct Qcow2Writer {
 /// What placing decides, one piece after the other.
 #[derive(Debug)]
 struct State {
-    /// The next cluster that is free.
-    next: u64,
+    space: Space,
     l1: Vec<u64>,
-    /// The L2 table being filled: its index in the L1 table, its place, its bytes.
-    l2: Option<(u64, u64, Vec<u8>)>,
+    l2: Option<Table>,
+}
+
+/// The L2 table being filled.
+#[derive(Debug)]
+struct Table {
+    l1_index: u64,
+    place: u64,
+    bytes: Vec<u8>,
 }
 
 /// What is to be stored of one piece: its clusters that are not all zeros, with their places.
 #[derive(Debug, Default)]
 pub struct Qcow2Scratch {
-    runs: Vec<Range<usize>>,
-    placed: Vec<(Range<usize>, u64)>,
+    packer: Option<Packer>,
+    /// Packed clusters, one after the other.
+    packed: Vec<u8>,
+    /// A cluster that the end of the disk cuts short, filled up.
+    whole: Vec<u8>,
+    clusters: Vec<Cluster>,
+    /// Bytes to be written, with their places in the file.
+    writes: Vec<(Bytes, u64)>,
+}
+
+/// A cluster to be stored.
+#[derive(Debug)]
+struct Cluster {
+    /// Its bytes in the piece.
+    plain: Range<usize>,
+    /// Its bytes among the packed ones, if they are fewer.
+    packed: Option<Range<usize>>,
+}
+
+/// Some bytes of a piece, as they are or packed.
+#[derive(Debug)]
+enum Bytes {
+    Plain(Range<usize>),
+    Packed(Range<usize>),
+}
+
+impl Bytes {
+    fn len(&self) -> u64 {
+        let (Self::Plain(range) | Self::Packed(range)) = self;
+        range.len() as u64
+    }
+
+    /// Takes in `next` if it follows in memory.
+    fn join(&mut self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Plain(a), Self::Plain(b)) | (Self::Packed(a), Self::Packed(b))
+                if a.end == b.start =>
+            {
+                a.end = b.end;
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 impl Qcow2Writer {
@@ -74,7 +122,7 @@ impl Qcow2Writer {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let entries = usize::try_from(layout.geometry.l1_entries()).expect("within the limits");
         let state = State {
-            next: layout.first_free(),
+            space: Space::new(&layout, options.refcount_order),
             l1: vec![0; entries],
             l2: None,
         };
@@ -87,44 +135,88 @@ impl Qcow2Writer {
         })
     }
 
-    fn cluster(&self) -> u64 {
-        self.layout.geometry.cluster_size()
-    }
-
     fn cluster_bytes(&self) -> usize {
-        usize::try_from(self.cluster()).expect("at most 2 MiB")
+        usize::try_from(self.layout.geometry.cluster_size()).expect("at most 2 MiB")
     }
 
-    /// Places the cluster at guest byte `guest`, and its L2 table if it is the first in it.
-    fn place_cluster(&self, state: &mut State, guest: u64) -> Result<u64> {
-        let geometry = &self.layout.geometry;
-        let l1_index = geometry.l1_index(guest);
-        if state.l2.as_ref().is_none_or(|(held, ..)| *held != l1_index) {
-            self.write_l2(state)?;
-            let place = state.next * self.cluster();
-            state.next += 1;
-            let at = usize::try_from(l1_index).expect("within the limits");
-            state.l1[at] = place | COPIED;
-            state.l2 = Some((l1_index, place, vec![0; self.cluster_bytes()]));
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the L2 table for the cluster at guest byte `guest` the one being filled.
+    fn table_for(&self, state: &mut State, guest: u64) -> Result<()> {
+        let l1_index = self.layout.geometry.l1_index(guest);
+        if state.l2.as_ref().is_some_and(|l2| l2.l1_index == l1_index) {
+            return Ok(());
         }
-        let place = state.next * self.cluster();
-        state.next += 1;
-        let (_, _, table) = state.l2.as_mut().expect("it was just made");
+        self.write_l2(state)?;
+        let place = state.space.cluster();
+        let at = usize::try_from(l1_index).expect("within the limits");
+        state.l1[at] = place | COPIED;
+        state.l2 = Some(Table {
+            l1_index,
+            place,
+            bytes: vec![0; self.cluster_bytes()],
+        });
+        Ok(())
+    }
+
+    /// Places `cluster`, which is at guest byte `guest`.
+    fn place_cluster(
+        &self,
+        state: &mut State,
+        guest: u64,
+        cluster: &Cluster,
+    ) -> Result<(Bytes, u64)> {
+        let cluster_bits = self.layout.geometry.cluster_bits();
+        self.table_for(state, guest)?;
+        let limit = L2Entry::packed_limit(cluster_bits);
+        let near = state.space.end() < limit;
+        let (entry, bits, stored) = match &cluster.packed {
+            Some(range) if near => {
+                let len = range.len() as u64;
+                let place = state.space.packed(len);
+                let entry = L2Entry::compressed(place, len, cluster_bits);
+                let bits = SubclusterBits::default();
+                (entry, bits, (Bytes::Packed(range.clone()), place))
+            }
+            _ => {
+                let place = state.space.cluster();
+                let stored = (Bytes::Plain(cluster.plain.clone()), place);
+                (L2Entry::standard(place), SubclusterBits::ALLOCATED, stored)
+            }
+        };
+        self.set_entry(state, guest, entry, bits);
+        self.write_full_blocks(state)?;
+        Ok(stored)
+    }
+
+    /// Sets the entry of the cluster at guest byte `guest`, in the table being filled.
+    fn set_entry(&self, state: &mut State, guest: u64, entry: L2Entry, bits: SubclusterBits) {
+        let geometry = &self.layout.geometry;
         let at = geometry.l2_index(guest) * geometry.l2_entry_bytes();
         let at = usize::try_from(at).expect("inside a cluster");
-        table[at..at + 8].copy_from_slice(&(place | COPIED).to_be_bytes());
+        let table = state.l2.as_mut().expect("the table was made for it");
+        table.bytes[at..at + 8].copy_from_slice(&entry.0.to_be_bytes());
         if geometry.has_extended_l2() {
-            table[at + 8..at + 16].copy_from_slice(&ALL_SUBCLUSTERS.to_be_bytes());
+            table.bytes[at + 8..at + 16].copy_from_slice(&bits.0.to_be_bytes());
         }
-        Ok(place)
     }
 
     /// Writes the L2 table that is being filled, if there is one.
     fn write_l2(&self, state: &mut State) -> Result<()> {
         match state.l2.take() {
-            Some((_, place, bytes)) => self.storage.write_at(&bytes, place),
+            Some(table) => self.storage.write_at(&table.bytes, table.place),
             None => Ok(()),
         }
+    }
+
+    /// Writes the refcount blocks in which nothing more will be counted.
+    fn write_full_blocks(&self, state: &mut State) -> Result<()> {
+        while let Some((place, bytes)) = state.space.full_block() {
+            self.storage.write_at(&bytes, place)?;
+        }
+        Ok(())
     }
 
     /// Writes what is left and makes the image durable.
@@ -132,60 +224,41 @@ impl Qcow2Writer {
     /// # Errors
     /// [`NoSpace`](ErrorKind::NoSpace), [`Io`](ErrorKind::Io).
     pub fn finish(self) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         self.write_l2(&mut state)?;
-        let l1: Vec<u8> = state
-            .l1
-            .iter()
-            .flat_map(|entry| entry.to_be_bytes())
-            .collect();
+        let l1 = state.l1.iter().flat_map(|entry| entry.to_be_bytes());
+        let cluster = self.layout.geometry.cluster_size();
         self.storage
-            .write_at(&l1, self.layout.l1_table() * self.cluster())?;
-        let end = self.write_refcounts(state.next)?;
-        // The last cluster of the disk may hold less than its space.
-        self.storage.set_len(end * self.cluster())?;
+            .write_at(&l1.collect::<Vec<u8>>(), self.layout.l1_table() * cluster)?;
+        let (blocks, table) = state.space.close();
+        for (place, bytes) in blocks {
+            self.storage.write_at(&bytes, place)?;
+        }
+        self.storage.write_at(&table, cluster)?;
+        // The last cluster may hold less than its space.
+        self.storage.set_len(state.space.end())?;
         self.storage
             .write_at(&self.layout.header(&self.options), 0)?;
         self.storage.sync(SyncKind::Full)
     }
 
-    /// Counts every cluster once, `used` of them and the blocks that this takes; gives the end.
-    fn write_refcounts(&self, used: u64) -> Result<u64> {
-        let blocks = self.layout.blocks_for(used);
-        let end = used + blocks - 1;
-        let per_block = self.layout.clusters_per_block;
-        let mut table = Vec::new();
-        for block in 0..blocks {
-            let place = if block == 0 {
-                self.layout.first_block()
-            } else {
-                used + block - 1
-            };
-            let counted = end.saturating_sub(block * per_block).min(per_block);
-            self.storage
-                .write_at(&self.ones(counted), place * self.cluster())?;
-            table.extend_from_slice(&(place * self.cluster()).to_be_bytes());
+    /// Packs the cluster `bytes`, unless it does not get shorter.
+    fn pack(&self, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<Option<Range<usize>>> {
+        if !self.options.compressed {
+            return Ok(None);
         }
-        self.storage.write_at(&table, self.cluster())?;
-        Ok(end)
-    }
-
-    /// A refcount block in which the first `count` clusters are counted once.
-    fn ones(&self, count: u64) -> Vec<u8> {
-        let mut block = vec![0; self.cluster_bytes()];
-        let order = self.options.refcount_order;
-        for index in 0..usize::try_from(count).expect("no more than a block holds") {
-            match order {
-                // Narrower than a byte: from its lowest bit up.
-                0..=2 => {
-                    let bit = index << order;
-                    block[bit / 8] |= 1 << (bit % 8);
-                }
-                // Big-endian: the last byte of each.
-                _ => block[((index + 1) << (order - 3)) - 1] = 1,
-            }
-        }
-        block
+        let packer = &mut scratch.packer;
+        let packer = packer.get_or_insert_with(|| Packer::new(self.options.compression_type));
+        let start = scratch.packed.len();
+        let shorter = if bytes.len() == self.cluster_bytes() {
+            packer.pack(bytes, &mut scratch.packed)?
+        } else {
+            scratch.whole.clear();
+            scratch.whole.extend_from_slice(bytes);
+            scratch.whole.resize(self.cluster_bytes(), 0);
+            packer.pack(&scratch.whole, &mut scratch.packed)?
+        };
+        Ok(shorter.then_some(start..scratch.packed.len()))
     }
 }
 
@@ -193,38 +266,51 @@ impl BulkSink for Qcow2Writer {
     type Scratch = Qcow2Scratch;
 
     fn unit_bytes(&self) -> u64 {
-        self.cluster()
+        self.layout.geometry.cluster_size()
     }
 
     fn prepare(&self, _: u64, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<()> {
-        scratch.runs.clear();
-        scratch
-            .runs
-            .extend(nonzero_runs(bytes, self.cluster_bytes()));
+        scratch.clusters.clear();
+        scratch.packed.clear();
+        for (n, cluster) in bytes.chunks(self.cluster_bytes()).enumerate() {
+            if is_zero(cluster) {
+                continue;
+            }
+            let start = n * self.cluster_bytes();
+            let packed = self.pack(cluster, scratch)?;
+            scratch.clusters.push(Cluster {
+                plain: start..start + cluster.len(),
+                packed,
+            });
+        }
         Ok(())
     }
 
     fn place(&self, offset: u64, _: &[u8], scratch: &mut Qcow2Scratch) -> Result<()> {
-        scratch.placed.clear();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for run in &scratch.runs {
-            for from in run.clone().step_by(self.cluster_bytes()) {
-                let to = (from + self.cluster_bytes()).min(run.end);
-                let place = self.place_cluster(&mut state, offset + from as u64)?;
-                match scratch.placed.last_mut() {
-                    Some((last, at)) if last.end == from && *at + last.len() as u64 == place => {
-                        last.end = to;
-                    }
-                    _ => scratch.placed.push((from..to, place)),
-                }
+        scratch.writes.clear();
+        let mut state = self.state();
+        for cluster in &scratch.clusters {
+            let guest = offset + cluster.plain.start as u64;
+            let (bytes, place) = self.place_cluster(&mut state, guest, cluster)?;
+            // What follows in memory and in the file goes out in one write.
+            let joined = scratch
+                .writes
+                .last_mut()
+                .is_some_and(|(last, at)| *at + last.len() == place && last.join(&bytes));
+            if !joined {
+                scratch.writes.push((bytes, place));
             }
         }
         Ok(())
     }
 
     fn write(&self, _: u64, bytes: &[u8], scratch: &Qcow2Scratch) -> Result<()> {
-        for (run, place) in &scratch.placed {
-            self.storage.write_at(&bytes[run.clone()], *place)?;
+        for (stored, place) in &scratch.writes {
+            let bytes = match stored {
+                Bytes::Plain(range) => &bytes[range.clone()],
+                Bytes::Packed(range) => &scratch.packed[range.clone()],
+            };
+            self.storage.write_at(bytes, *place)?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The floor that holds a `Storage`: one verb per file.
 
 pub(crate) mod check;
+pub(crate) mod compress;
 pub(crate) mod create;
 pub(crate) mod decompress;
 pub(crate) mod extents;

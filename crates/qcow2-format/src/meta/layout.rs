@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   cluster 0   1                1+t              2+t
-//!   ┌─────────┬────────────────┬────────────────┬──────────┬────┬──────┬──────┬─ ─┬────────────────┐
-//!   │ header  │ refcount table │ refcount block │ L1 table │ L2 │ data │ data │ … │ more refcount  │
-//!   │         │ t clusters     │                │          │    │      │      │   │ blocks         │
-//!   └─────────┴────────────────┴────────────────┴──────────┴────┴──────┴──────┴─ ─┴────────────────┘
+//!   ┌─────────┬────────────────┬────────────────┬──────────┬────┬──────┬──────┬─ ─┬─────────────────┐
+//!   │ header  │ refcount table │ refcount block │ L1 table │ L2 │ data │ data │ … │ refcount block, │
+//!   │         │ t clusters     │                │          │    │      │      │   │ data …          │
+//!   └─────────┴────────────────┴────────────────┴──────────┴────┴──────┴──────┴─ ─┴─────────────────┘
 //! ```
 //!
 //! As `qemu-img create` lays an empty image; the refcount table is long enough for the disk when it

@@ -9,3 +9,4 @@ pub(crate) mod header;
 pub(crate) mod layout;
 pub(crate) mod references;
 pub(crate) mod snapshots;
+pub(crate) mod space;

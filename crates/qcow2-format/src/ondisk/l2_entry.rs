@@ -23,6 +23,23 @@ const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1 << 0;
 
 impl L2Entry {
+    /// A standard cluster at byte `offset`, a multiple of 512, referred to once.
+    pub(crate) fn standard(offset: u64) -> Self {
+        Self(offset | COPIED)
+    }
+
+    /// A compressed cluster of `len` bytes from byte `offset` on, which end before
+    /// [`packed_limit`](Self::packed_limit).
+    pub(crate) fn compressed(offset: u64, len: u64, cluster_bits: u32) -> Self {
+        let more_sectors = (offset + len - 1) / 512 - offset / 512;
+        Self(COMPRESSED | more_sectors << packed_offset_bits(cluster_bits) | offset)
+    }
+
+    /// The first byte offset at which no compressed cluster can begin.
+    pub(crate) fn packed_limit(cluster_bits: u32) -> u64 {
+        1 << packed_offset_bits(cluster_bits)
+    }
+
     /// True when the cluster is compressed.
     #[must_use]
     pub fn is_compressed(self) -> bool {
@@ -51,7 +68,7 @@ impl L2Entry {
     /// sector in which the next cluster's may begin.
     #[must_use]
     pub fn compressed_range(self, cluster_bits: u32) -> (u64, u64) {
-        let x = 62 - (cluster_bits - 8);
+        let x = packed_offset_bits(cluster_bits);
         let payload = self.0 & (COMPRESSED - 1);
         let offset = payload & ((1 << x) - 1);
         let sectors = (payload >> x) + 1;
@@ -59,11 +76,19 @@ impl L2Entry {
     }
 }
 
+/// x of the drawing: how many bits a compressed cluster's offset has.
+fn packed_offset_bits(cluster_bits: u32) -> u32 {
+    62 - (cluster_bits - 8)
+}
+
 /// The last eight bytes of an extended L2 entry: a bit for each of 32 subclusters, twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SubclusterBits(pub u64);
 
 impl SubclusterBits {
+    /// All subclusters are stored.
+    pub(crate) const ALLOCATED: Self = Self(0xFFFF_FFFF);
+
     /// True when subcluster `n` (0 to 31) is stored.
     #[must_use]
     pub fn is_allocated(self, n: u32) -> bool {
@@ -92,6 +117,21 @@ mod tests {
         // 2 MiB clusters: x = 49, thirteen bits of sectors.
         let entry = L2Entry(1 << 62 | 0x1FFF << 49 | 0x1FF);
         assert_eq!(entry.compressed_range(21), (0x1FF, 0x2000 * 512 - 0x1FF));
+    }
+
+    #[test]
+    fn a_compressed_entry_names_the_sectors_its_bytes_touch_and_no_more() {
+        for bits in [9, 16, 21] {
+            for offset in [0x400, 0x401, 0x5FF] {
+                for len in [1, 2, 511] {
+                    let entry = L2Entry::compressed(offset, len, bits);
+                    assert!(entry.is_compressed() && !entry.is_copied());
+                    let (from, most) = entry.compressed_range(bits);
+                    let end = (offset + len).next_multiple_of(512);
+                    assert_eq!((from, from + most), (offset, end));
+                }
+            }
+        }
     }
 
     #[test]

@@ -27,6 +27,23 @@ pub(crate) fn refcount(block: &[u8], index: usize, order: u32) -> u64 {
     block[at..at + bytes].iter().fold(0, number)
 }
 
+/// Adds 1 to number `index` of `block`, as [`refcount`] counts them; the number has room for it.
+pub(crate) fn increment(block: &mut [u8], index: usize, order: u32) {
+    if order < 3 {
+        let per_byte = 8 >> order;
+        block[index / per_byte] += 1 << ((index % per_byte) << order);
+        return;
+    }
+    let bytes = 1 << (order - 3);
+    let at = index * bytes;
+    for byte in block[at..at + bytes].iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +63,18 @@ mod tests {
         assert_eq!(of(4, 2), [0xA621, 0xFF00]);
         assert_eq!(of(5, 2), [0xA621_FF00, 7]);
         assert_eq!(of(6, 1), [0xA621_FF00_0000_0007]);
+    }
+
+    #[test]
+    fn a_number_counts_up_to_its_width_and_leaves_its_neighbours_alone() {
+        for order in 0..=6 {
+            let most = (1u64 << (1 << order).min(10)) - 1;
+            let mut block = [0; 24];
+            for expected in 1..=most {
+                increment(&mut block, 1, order);
+                let numbers = [0, 1, 2].map(|n| refcount(&block, n, order));
+                assert_eq!(numbers, [0, expected, 0], "order {order}");
+            }
+        }
     }
 }
