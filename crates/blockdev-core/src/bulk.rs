@@ -33,6 +33,12 @@ pub trait BulkSink: Sync {
     /// end of the disk.
     fn unit_bytes(&self) -> u64;
 
+    /// What is read where nothing is stored; `None` for zeros. Past its end it reads as zeros. Where
+    /// it does not, zeros of the source are handed over as well.
+    fn below(&self) -> Option<&dyn BlockDevice> {
+        None
+    }
+
     /// Works out what of the piece `bytes`, at byte `offset` of the disk, is to be stored. Side by
     /// side with other pieces.
     ///
@@ -95,6 +101,8 @@ pub fn bulk_copy<S: BulkSink>(
         piece_bytes,
         walk: Mutex::new(Walk {
             extents: Extents::new(source, 0, source.size()),
+            below: sink.below(),
+            zeros: None,
             left: None,
             done: 0,
             pieces: 0,
@@ -222,6 +230,10 @@ impl<S: BulkSink> Job<'_, S> {
 /// Hands out the disk, extent by extent, in pieces.
 struct Walk<'a> {
     extents: Extents<'a>,
+    /// What is read where nothing is stored.
+    below: Option<&'a dyn BlockDevice>,
+    /// What is left of a run of zeros that may hide something below: first byte and last + 1.
+    zeros: Option<(u64, u64)>,
     /// What is left of the run being handed out: first and last byte + 1, on units.
     left: Option<(u64, u64)>,
     /// Everything before this byte was handed out or passed over.
@@ -258,21 +270,52 @@ impl Walk<'_> {
                 self.done = end;
                 return Ok((Some(piece), skipped));
             }
+            if let Some((from, to)) = self.hiding()? {
+                self.hand_out(from, to, unit, size);
+                continue;
+            }
             let Some(next) = self.extents.next() else {
                 let skipped = size - before;
                 self.done = size;
                 return Ok((None, skipped));
             };
             let (start, extent) = next?;
+            let end = start + extent.len;
             if self.dense || !reads_zero(source, start, &extent)? {
-                let from = align_down(start, unit).max(self.done);
-                let end = start + extent.len;
-                let to = align_up(end, unit).map_or(size, |to| to.min(size));
-                if from < to {
-                    self.left = Some((from, to));
-                }
+                self.hand_out(start, end, unit, size);
+            } else {
+                self.zeros = Some((start, end));
             }
         }
+    }
+
+    /// Makes the units of the run from byte `start` to byte `end` those that are handed out next.
+    fn hand_out(&mut self, start: u64, end: u64, unit: u64, size: u64) {
+        let from = align_down(start, unit).max(self.done);
+        let to = align_up(end, unit).map_or(size, |to| to.min(size));
+        if from < to {
+            self.left = Some((from, to));
+        }
+    }
+
+    /// The next run of the zeros that hides something below: first byte and last + 1.
+    fn hiding(&mut self) -> Result<Option<(u64, u64)>> {
+        let Some(below) = self.below else {
+            return Ok(None);
+        };
+        while let Some((start, end)) = self.zeros.take() {
+            let there = end.min(below.size());
+            if start >= there {
+                break;
+            }
+            let extent = below.block_status(start, there - start)?;
+            let next = start + extent.len;
+            self.zeros = Some((next, end));
+            if !reads_zero(below, start, &extent)? {
+                return Ok(Some((start, next)));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -300,6 +343,7 @@ mod tests {
     #[derive(Default)]
     struct Noted {
         unit: u64,
+        below: Option<LoneLayer>,
         fail_at: Option<u64>,
         placed: Mutex<Vec<(u64, usize)>>,
         bytes: MemoryStorage,
@@ -312,9 +356,15 @@ mod tests {
             self.unit
         }
 
+        fn below(&self) -> Option<&dyn BlockDevice> {
+            self.below.as_ref().map(|below| below as &dyn BlockDevice)
+        }
+
         fn prepare(&self, offset: u64, _: &[u8], scratch: &mut u64) -> Result<()> {
             // Later pieces are ready first.
-            std::thread::sleep(std::time::Duration::from_micros(500 - (offset >> 20) * 20));
+            std::thread::sleep(std::time::Duration::from_micros(
+                500 - (offset >> 20).min(25) * 20,
+            ));
             *scratch = offset;
             Ok(())
         }
@@ -383,6 +433,55 @@ mod tests {
         let failed = bulk_copy(&disk, &sink, &options(8), &NoProgress).unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::NoSpace);
         assert_eq!(sink.placed.into_inner().unwrap().len(), 5);
+    }
+
+    /// A disk that is known to be zeros, with its first `data` bytes excepted.
+    fn mostly_zeros(data: u64, size: u64) -> LoneLayer {
+        let storage = Arc::new(HalfHole { data, size });
+        LoneLayer::new(Box::new(RawLayer::open(storage).unwrap()))
+    }
+
+    /// Ones, and then a hole.
+    #[derive(Debug)]
+    struct HalfHole {
+        data: u64,
+        size: u64,
+    }
+
+    impl crate::Storage for HalfHole {
+        fn len(&self) -> Result<u64> {
+            Ok(self.size)
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            for (at, byte) in (offset..).zip(buf) {
+                *byte = u8::from(at < self.data);
+            }
+            Ok(())
+        }
+
+        fn next_extent(&self, offset: u64) -> Result<crate::HostExtent> {
+            let allocated = offset < self.data;
+            let end = if allocated { self.data } else { self.size };
+            let len = end - offset;
+            Ok(crate::HostExtent { len, allocated })
+        }
+    }
+
+    #[test]
+    fn zeros_are_handed_over_where_they_hide_something_below_and_nowhere_else() {
+        const MIB: u64 = 1 << 20;
+        let source = mostly_zeros(MIB, 64 * MIB);
+        let sink = Noted {
+            unit: 65_536,
+            below: Some(mostly_zeros(3 * MIB + 5, 8 * MIB)),
+            ..Noted::default()
+        };
+        bulk_copy(&source, &sink, &options(3), &NoProgress).unwrap();
+        let mib = 1 << 20;
+        let placed = sink.placed.into_inner().unwrap();
+        let last = (3 * MIB, 65_536);
+        assert_eq!(placed, [(0, mib), (MIB, mib), (2 * MIB, mib), last]);
     }
 
     #[test]

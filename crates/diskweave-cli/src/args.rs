@@ -193,6 +193,13 @@ pub(crate) struct Convert {
     /// Options of the destination's format: KEY=VALUE, several with commas between
     #[arg(short, long = "options", value_name = "OPTIONS")]
     pub(crate) options: Vec<String>,
+    /// Store only what differs from this image, which the new one names as its backing file;
+    /// a relative name starts from the new image's directory
+    #[arg(short = 'B', long = "backing", value_name = "FILE")]
+    pub(crate) backing: Option<String>,
+    /// Format of the backing file
+    #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
+    pub(crate) backing_format: Option<String>,
     /// Pack the clusters of a qcow2 that get shorter by it
     #[arg(short, long)]
     pub(crate) compress: bool,

@@ -221,3 +221,63 @@ fn a_compressed_image_is_smaller_reads_the_same_and_says_how_it_is_packed() {
         assert!(refused.contains("qcow2"), "{refused}");
     }
 }
+
+#[test]
+fn over_a_backing_file_only_differences_are_stored() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    let (disk, over) = (
+        dir.path().join("disk.raw"),
+        dir.path().join("sub/over.qcow2"),
+    );
+    let mut bytes: Vec<u8> = (0u32..8 << 20)
+        .map(|n| (n >> 12).to_le_bytes()[0])
+        .collect();
+    std::fs::write(dir.path().join("base.raw"), &bytes).unwrap();
+    bytes[1 << 20..(1 << 20) + 200_000].fill(0);
+    bytes[5 << 20] = 77;
+    std::fs::write(&disk, &bytes).unwrap();
+    for options in [
+        "-B ../base.raw -F raw",
+        "-c -o backing_file=../base.raw,backing_fmt=raw",
+    ] {
+        dw(
+            dir.path(),
+            &format!("convert -O qcow2 {options} disk.raw sub/over.qcow2"),
+        )
+        .ok();
+        assert!(
+            qemu.same(("qcow2", &over), ("raw", &disk)).unwrap(),
+            "{options}"
+        );
+        let checked = qemu.check("qcow2", &over);
+        assert_eq!(checked.code, 0, "{checked:?}");
+        // One cluster of data, two edges of the zeros, and a few tables.
+        let len = std::fs::metadata(&over).unwrap().len();
+        assert!(len <= 8 * 65_536, "{options}: {len}");
+    }
+    let before = sha256_file(&over);
+    for (line, told) in [
+        ("-O qcow2 -B ../base.raw disk.raw sub/over.qcow2", "-F"),
+        ("-O qcow2 -F raw disk.raw sub/over.qcow2", "no backing file"),
+        (
+            "-O qcow2 -o backing_file=../base.raw disk.raw sub/over.qcow2",
+            "-F",
+        ),
+        (
+            "-O raw -B ../base.raw -F raw disk.raw sub/over.qcow2",
+            "only qcow2",
+        ),
+        ("-O qcow2 -B gone -F raw disk.raw sub/over.qcow2", "gone"),
+        (
+            "-O qcow2 -B over.qcow2 -F raw disk.raw sub/over.qcow2",
+            "read from",
+        ),
+    ] {
+        let refused = dw(dir.path(), &format!("convert {line}")).fails(1);
+        assert!(refused.contains(told), "{line}: {refused}");
+    }
+    assert_eq!(sha256_file(&over), before);
+    assert_eq!(names(&dir.path().join("sub")), ["over.qcow2"]);
+}

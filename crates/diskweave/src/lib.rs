@@ -13,7 +13,7 @@
 //! | tell what an image is made of | [`ImageInfo`] |
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
-//! | write a disk out as another image | [`convert`] |
+//! | write a disk out as another image | [`convert`], [`convert_over`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
 //! caller hands over a [`ChainPolicy`](core::locate::ChainPolicy).
@@ -52,7 +52,7 @@ pub use vhdx_format as vhdx;
 pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, check};
 pub use compare::{Comparison, compare};
-pub use convert::{ConvertOptions, convert, convert_to_raw};
+pub use convert::{ConvertOptions, convert, convert_over, convert_to_raw};
 pub use info::ImageInfo;
 pub use open::OpenDisk;
 pub use registry::{NewImage, driver, drivers, probe};

@@ -72,10 +72,21 @@ pub enum NewImage {
 }
 
 impl NewImage {
-    /// Makes the image of `source` in `storage`, which is empty; it is durable then.
+    /// True when it is to name a backing file.
+    pub(crate) fn has_backing(&self) -> bool {
+        match self {
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(create) => create.backing.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Makes the image of `source` in `storage`, which is empty; it is durable then. Over `backing`
+    /// it holds only what differs.
     pub(crate) fn fill(
         &self,
         source: &Chain,
+        backing: Option<&Chain>,
         storage: Arc<dyn Storage>,
         options: &ConvertOptions,
         progress: &dyn Progress,
@@ -97,7 +108,10 @@ impl NewImage {
                 use blockdev_core::BlockDevice;
                 let mut create = create.clone();
                 create.size = source.size().next_multiple_of(512);
-                let writer = qcow2_format::Qcow2Writer::create(storage, create)?;
+                let writer = match backing {
+                    Some(below) => qcow2_format::Qcow2Writer::create_over(storage, create, below)?,
+                    None => qcow2_format::Qcow2Writer::create(storage, create)?,
+                };
                 blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
                 writer.finish()
             }

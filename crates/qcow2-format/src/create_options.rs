@@ -32,6 +32,8 @@ pub struct CreateOptions {
     pub compression_type: CompressionType,
     /// Pack every cluster that gets shorter by it. Default no.
     pub compressed: bool,
+    /// The image that is read where this one holds nothing. Default none.
+    pub backing: Option<Backing>,
 }
 
 impl CreateOptions {
@@ -47,6 +49,16 @@ impl CreateOptions {
             lazy_refcounts: false,
             compression_type: CompressionType::Zlib,
             compressed: false,
+            backing: None,
         }
     }
+}
+
+/// The backing file of a new image, as the image names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backing {
+    /// Its name, 1 to 1023 bytes long; a relative one starts from the image's own directory.
+    pub name: String,
+    /// Its format's name: `raw`, `qcow2` …
+    pub format: String,
 }

@@ -1,7 +1,7 @@
 //! `convert`: a disk written out as another image.
 
 use diskweave::core::{BlockDevice, ErrorKind};
-use diskweave::{ConvertOptions, NewImage, convert};
+use diskweave::{ConvertOptions, NewImage, convert, convert_over};
 
 use super::{new_image, shown};
 use crate::args::Convert;
@@ -20,6 +20,19 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
             _ => return Err(Failure::new("only qcow2 images can be compressed")),
         }
     }
+    let backing = new_image::backing(
+        &mut image,
+        args.backing.as_ref(),
+        args.backing_format.as_ref(),
+    )?;
+    let below = match &backing {
+        Some(backing) => {
+            let path = new_image::backing_path(&args.destination, &backing.name);
+            let disk = args.open.disk(&path, Some(&backing.format)).open(&path);
+            Some(disk.map_err(|e| Failure::about(shown(&path), e))?)
+        }
+        None => None,
+    };
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;
@@ -27,7 +40,11 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         options.workers = workers;
     }
     let watcher = progress::choose(args.progress_style, args.progress, args.quiet);
-    let result = convert(&source, &args.destination, &image, &options, &*watcher);
+    let destination = &args.destination;
+    let result = match &below {
+        Some(below) => convert_over(&source, below, destination, &image, &options, &*watcher),
+        None => convert(&source, destination, &image, &options, &*watcher),
+    };
     drop(watcher);
     let both = format!("{} to {}", shown(&args.source), shown(&args.destination));
     result.map_err(|e| match e.kind() {

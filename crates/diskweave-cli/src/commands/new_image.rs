@@ -1,8 +1,10 @@
 //! Formats and options of images to be made, as `-O` and `-o` spell them.
 
+use std::path::{Path, PathBuf};
+
 use diskweave::NewImage;
 use diskweave::core::DeviceInfo;
-use diskweave::qcow2::{self, CompressionType};
+use diskweave::qcow2::{self, Backing, CompressionType};
 use diskweave::vhdx::{CreateOptions, Uuid};
 
 use crate::failure::Failure;
@@ -26,6 +28,44 @@ pub(crate) fn parse(
             "images of format {other:?} cannot be written yet"
         ))),
     }
+}
+
+/// Has `image` name the backing file that is asked for, here or by its options, if one is.
+pub(crate) fn backing(
+    image: &mut NewImage,
+    file: Option<&String>,
+    format: Option<&String>,
+) -> Result<Option<Backing>, Failure> {
+    let NewImage::Qcow2(create) = image else {
+        return match file.or(format) {
+            Some(_) => Err(Failure::new("only qcow2 images can have a backing file")),
+            None => Ok(None),
+        };
+    };
+    if let Some(file) = file {
+        create.backing.get_or_insert_default().name.clone_from(file);
+    }
+    if let Some(format) = format {
+        create
+            .backing
+            .get_or_insert_default()
+            .format
+            .clone_from(format);
+    }
+    match &create.backing {
+        Some(backing) if backing.name.is_empty() => Err(Failure::new(
+            "a backing format is said, but no backing file",
+        )),
+        Some(backing) if backing.format.is_empty() => Err(Failure::new(
+            "a backing file is said, but not its format (-F)",
+        )),
+        backing => Ok(backing.clone()),
+    }
+}
+
+/// Where the backing file `name` of an image at `image` is.
+pub(crate) fn backing_path(image: &Path, name: &str) -> PathBuf {
+    image.parent().unwrap_or(Path::new("")).join(name)
 }
 
 /// `a=1,b=2` and repeated `-o` alike.
@@ -111,6 +151,12 @@ fn qcow2(options: &[(&str, &str)], source: &DeviceInfo) -> Result<qcow2::CreateO
             "refcount_bits" => {
                 let bits = value.parse().ok().and_then(power);
                 create.refcount_order = bits.ok_or_else(|| wrong("a power of two up to 64"))?;
+            }
+            "backing_file" => {
+                create.backing.get_or_insert_default().name = (*value).to_string();
+            }
+            "backing_fmt" => {
+                create.backing.get_or_insert_default().format = (*value).to_string();
             }
             "lazy_refcounts" => create.lazy_refcounts = switch()?,
             "extended_l2" => create.extended_l2 = switch()?,

@@ -91,18 +91,56 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let destination = resolved(destination.as_ref())?;
+    if image.has_backing() {
+        let text = "what the new image's backing file holds must be known";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    write_out(source, None, destination.as_ref(), image, options, progress)
+}
+
+/// As [`convert`], to an image that names a backing file and holds only what differs from
+/// `backing`, the disk that this file is the top of.
+///
+/// # Errors
+/// As [`convert`]; [`ErrorKind::InvalidInput`] when `image` names no backing file, and when the
+/// destination is one of the files `backing` is read from.
+pub fn convert_over(
+    source: &Chain,
+    backing: &Chain,
+    destination: impl AsRef<Path>,
+    image: &NewImage,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if !image.has_backing() {
+        let text = "the new image names no backing file";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    let destination = destination.as_ref();
+    write_out(source, Some(backing), destination, image, options, progress)
+}
+
+fn write_out(
+    source: &Chain,
+    backing: Option<&Chain>,
+    destination: &Path,
+    image: &NewImage,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let destination = resolved(destination)?;
+    let read: Vec<&Chain> = std::iter::once(source).chain(backing).collect();
     let replace = |permissions| {
-        let fill = |storage| image.fill(source, storage, options, progress);
+        let fill = |storage| image.fill(source, backing, storage, options, progress);
         replace(&destination, permissions, fill)
     };
     match fs::metadata(&destination) {
         Ok(metadata) if metadata.is_file() => {
-            let _old = open_destination(source, &destination)?;
+            let _old = open_destination(&read, &destination)?;
             replace(Some(metadata.permissions()))
         }
         Ok(_) => {
-            let device = open_destination(source, &destination)?;
+            let device = open_destination(&read, &destination)?;
             if *image != NewImage::Raw {
                 let text = "only raw images are written to what is no regular file";
                 return Err(Error::new(ErrorKind::Unsupported, text));
@@ -138,22 +176,23 @@ fn resolved(destination: &Path) -> Result<PathBuf> {
     ))
 }
 
-/// Opens what is at `destination`, unless the source is read from it, and keeps others away.
-fn open_destination(source: &Chain, destination: &Path) -> Result<FileStorage> {
+/// Opens what is at `destination`, unless one of the disks is read from it, and keeps others away.
+fn open_destination(read: &[&Chain], destination: &Path) -> Result<FileStorage> {
     // Without a lock at first: the source's own would be in the way, and blamed on others.
     let unlocked = FileOptions::read_write().with_lock(LockMode::None);
     let file = FileStorage::open(destination, unlocked)?;
-    refuse_own_file(source, &file)?;
+    refuse_own_file(read, &file)?;
     file.lock(LockMode::Exclusive)?;
     Ok(file)
 }
 
-fn refuse_own_file(source: &Chain, destination: &dyn Storage) -> Result<()> {
+fn refuse_own_file(read: &[&Chain], destination: &dyn Storage) -> Result<()> {
     let Some(identity) = destination.identity() else {
         return Ok(());
     };
-    let own = source
-        .layers()
+    let own = read
+        .iter()
+        .flat_map(|disk| disk.layers())
         .flat_map(|layer| [HostFile::Image, HostFile::Data].map(|file| layer.host(file)))
         .flatten()
         .any(|file| file.identity() == Some(identity));

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blockdev_core::{BulkSink, Error, ErrorKind, Result, Storage, SyncKind, is_zero};
+use blockdev_core::{BlockDevice, BulkSink, Error, ErrorKind, Result, Storage, SyncKind, is_zero};
 
 use crate::CreateOptions;
 use crate::io::compress::Packer;
@@ -38,12 +38,21 @@ use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
 /// assert!(report.is_clean() && report.allocated_blocks == 1);
 /// # Ok::<(), blockdev_core::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Qcow2Writer {
+pub struct Qcow2Writer<'a> {
     storage: Arc<dyn Storage>,
     options: CreateOptions,
     layout: Layout,
+    below: Option<&'a dyn BlockDevice>,
     state: Mutex<State>,
+}
+
+impl std::fmt::Debug for Qcow2Writer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Qcow2Writer")
+            .field("storage", &self.storage)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What placing decides, one piece after the other.
@@ -62,7 +71,7 @@ struct Table {
     bytes: Vec<u8>,
 }
 
-/// What is to be stored of one piece: its clusters that are not all zeros, with their places.
+/// What is to be stored of one piece: its clusters that are not what is below, with their places.
 #[derive(Debug, Default)]
 pub struct Qcow2Scratch {
     packer: Option<Packer>,
@@ -70,6 +79,8 @@ pub struct Qcow2Scratch {
     packed: Vec<u8>,
     /// A cluster that the end of the disk cuts short, filled up.
     whole: Vec<u8>,
+    /// What is below the piece.
+    below: Vec<u8>,
     clusters: Vec<Cluster>,
     /// Bytes to be written, with their places in the file.
     writes: Vec<(Bytes, u64)>,
@@ -80,8 +91,18 @@ pub struct Qcow2Scratch {
 struct Cluster {
     /// Its bytes in the piece.
     plain: Range<usize>,
-    /// Its bytes among the packed ones, if they are fewer.
-    packed: Option<Range<usize>>,
+    form: Form,
+}
+
+/// How a cluster is stored.
+#[derive(Debug)]
+enum Form {
+    /// As it is.
+    Plain,
+    /// By these bytes among the packed ones.
+    Packed(Range<usize>),
+    /// By a mark that it is zeros, whatever is below.
+    Zero,
 }
 
 /// Some bytes of a piece, as they are or packed.
@@ -111,13 +132,40 @@ impl Bytes {
     }
 }
 
-impl Qcow2Writer {
-    /// Begins a new image in `storage`, which is empty.
+impl<'a> Qcow2Writer<'a> {
+    /// Begins a new image in `storage`, which is empty. One that names a backing file stores
+    /// everything it is given that is not zeros, as if there were nothing below.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) with the option the format does not allow,
     /// [`NoSpace`](ErrorKind::NoSpace), [`Io`](ErrorKind::Io).
     pub fn create(storage: Arc<dyn Storage>, options: CreateOptions) -> Result<Self> {
+        Self::begin(storage, options, None)
+    }
+
+    /// As [`create`](Self::create), for an image that stores only what differs from `below`, the
+    /// disk that the backing file is the top of. Past its end it counts as zeros.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and [`InvalidInput`](ErrorKind::InvalidInput) when the options
+    /// name no backing file.
+    pub fn create_over(
+        storage: Arc<dyn Storage>,
+        options: CreateOptions,
+        below: &'a dyn BlockDevice,
+    ) -> Result<Self> {
+        if options.backing.is_none() {
+            let text = "the new image names no backing file";
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        Self::begin(storage, options, Some(below))
+    }
+
+    fn begin(
+        storage: Arc<dyn Storage>,
+        options: CreateOptions,
+        below: Option<&'a dyn BlockDevice>,
+    ) -> Result<Self> {
         let layout = Layout::new(&options)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let entries = usize::try_from(layout.geometry.l1_entries()).expect("within the limits");
@@ -131,6 +179,7 @@ impl Qcow2Writer {
             storage,
             options,
             layout,
+            below,
             state: Mutex::new(state),
         })
     }
@@ -161,28 +210,31 @@ impl Qcow2Writer {
         Ok(())
     }
 
-    /// Places `cluster`, which is at guest byte `guest`.
+    /// Places `cluster`, which is at guest byte `guest`; the bytes to be written, with their place.
     fn place_cluster(
         &self,
         state: &mut State,
         guest: u64,
         cluster: &Cluster,
-    ) -> Result<(Bytes, u64)> {
+    ) -> Result<Option<(Bytes, u64)>> {
         let cluster_bits = self.layout.geometry.cluster_bits();
         self.table_for(state, guest)?;
-        let limit = L2Entry::packed_limit(cluster_bits);
-        let near = state.space.end() < limit;
-        let (entry, bits, stored) = match &cluster.packed {
-            Some(range) if near => {
+        let near = state.space.end() < L2Entry::packed_limit(cluster_bits);
+        let (entry, bits, stored) = match &cluster.form {
+            Form::Packed(range) if near => {
                 let len = range.len() as u64;
                 let place = state.space.packed(len);
                 let entry = L2Entry::compressed(place, len, cluster_bits);
-                let bits = SubclusterBits::default();
-                (entry, bits, (Bytes::Packed(range.clone()), place))
+                let stored = Some((Bytes::Packed(range.clone()), place));
+                (entry, SubclusterBits::default(), stored)
             }
-            _ => {
+            Form::Zero if self.layout.geometry.has_extended_l2() => {
+                (L2Entry::default(), SubclusterBits::ZERO, None)
+            }
+            Form::Zero => (L2Entry::UNPLACED_ZERO, SubclusterBits::default(), None),
+            Form::Plain | Form::Packed(_) => {
                 let place = state.space.cluster();
-                let stored = (Bytes::Plain(cluster.plain.clone()), place);
+                let stored = Some((Bytes::Plain(cluster.plain.clone()), place));
                 (L2Entry::standard(place), SubclusterBits::ALLOCATED, stored)
             }
         };
@@ -242,10 +294,14 @@ impl Qcow2Writer {
         self.storage.sync(SyncKind::Full)
     }
 
-    /// Packs the cluster `bytes`, unless it does not get shorter.
-    fn pack(&self, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<Option<Range<usize>>> {
+    /// How the cluster `bytes` is stored.
+    fn form(&self, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<Form> {
+        // Version 2 has no mark for zeros: they are stored, or packed.
+        if self.options.version == 3 && is_zero(bytes) {
+            return Ok(Form::Zero);
+        }
         if !self.options.compressed {
-            return Ok(None);
+            return Ok(Form::Plain);
         }
         let packer = &mut scratch.packer;
         let packer = packer.get_or_insert_with(|| Packer::new(self.options.compression_type));
@@ -258,30 +314,61 @@ impl Qcow2Writer {
             scratch.whole.resize(self.cluster_bytes(), 0);
             packer.pack(&scratch.whole, &mut scratch.packed)?
         };
-        Ok(shorter.then_some(start..scratch.packed.len()))
+        Ok(if shorter {
+            Form::Packed(start..scratch.packed.len())
+        } else {
+            Form::Plain
+        })
     }
 }
 
-impl BulkSink for Qcow2Writer {
+/// Fills `into` with `len` bytes from byte `offset` of `below`.
+fn read_below(below: &dyn BlockDevice, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+    let there = below.size().saturating_sub(offset).min(len as u64);
+    let there = usize::try_from(there).expect("no more than asked for");
+    into.clear();
+    into.resize(len, 0);
+    if there > 0 {
+        below.read_at(&mut into[..there], offset)?;
+    }
+    Ok(())
+}
+
+impl BulkSink for Qcow2Writer<'_> {
     type Scratch = Qcow2Scratch;
 
     fn unit_bytes(&self) -> u64 {
         self.layout.geometry.cluster_size()
     }
 
-    fn prepare(&self, _: u64, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<()> {
+    fn below(&self) -> Option<&dyn BlockDevice> {
+        self.below
+    }
+
+    fn prepare(&self, offset: u64, bytes: &[u8], scratch: &mut Qcow2Scratch) -> Result<()> {
         scratch.clusters.clear();
         scratch.packed.clear();
+        if let Some(below) = self.below {
+            // Of a source that ends inside a sector the image holds all the sector, zeros at its end.
+            let end = (offset + bytes.len() as u64).next_multiple_of(512);
+            let len = usize::try_from(end - offset).expect("a piece and less than a sector");
+            read_below(below, offset, len, &mut scratch.below)?;
+        }
         for (n, cluster) in bytes.chunks(self.cluster_bytes()).enumerate() {
-            if is_zero(cluster) {
-                continue;
-            }
             let start = n * self.cluster_bytes();
-            let packed = self.pack(cluster, scratch)?;
-            scratch.clusters.push(Cluster {
-                plain: start..start + cluster.len(),
-                packed,
-            });
+            let plain = start..start + cluster.len();
+            let same = match self.below {
+                Some(_) => {
+                    let until = scratch.below.len().min(start + self.cluster_bytes());
+                    let (same, rest) = scratch.below[start..until].split_at(cluster.len());
+                    same == cluster && is_zero(rest)
+                }
+                None => is_zero(cluster),
+            };
+            if !same {
+                let form = self.form(cluster, scratch)?;
+                scratch.clusters.push(Cluster { plain, form });
+            }
         }
         Ok(())
     }
@@ -291,7 +378,9 @@ impl BulkSink for Qcow2Writer {
         let mut state = self.state();
         for cluster in &scratch.clusters {
             let guest = offset + cluster.plain.start as u64;
-            let (bytes, place) = self.place_cluster(&mut state, guest, cluster)?;
+            let Some((bytes, place)) = self.place_cluster(&mut state, guest, cluster)? else {
+                continue;
+            };
             // What follows in memory and in the file goes out in one write.
             let joined = scratch
                 .writes

@@ -15,9 +15,9 @@ use zerocopy::IntoBytes;
 
 use super::geometry::Geometry;
 use super::header::{CompressionType, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
-use crate::ondisk::extension::{END, FEATURE_NAMES, RawExtension, RawFeatureName};
+use crate::ondisk::extension::{BACKING_FORMAT, END, FEATURE_NAMES, RawExtension, RawFeatureName};
 use crate::ondisk::features;
-use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3};
+use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3, V2_BYTES};
 use crate::{CreateOptions, Qcow2Error};
 
 /// Names of feature bits, as QEMU spells them: type of the feature, bit, name.
@@ -31,6 +31,9 @@ const NAMES: [(u8, u8, &str); 8] = [
     (2, 0, "bitmaps"),
     (2, 1, "raw external data"),
 ];
+
+/// Longest name of a backing file, in bytes.
+const MAX_BACKING_NAME_BYTES: usize = 1023;
 
 /// Length of the header that is written in version 3, in bytes.
 const V3_HEADER_BYTES: u32 = 112;
@@ -85,6 +88,15 @@ impl Layout {
         if !options.size.is_multiple_of(512) || i64::try_from(options.size).is_err() {
             let expected = "a multiple of 512 below 2^63";
             return Err(field("size", options.size.to_string(), expected));
+        }
+        if let Some(backing) = &options.backing {
+            let room = (1 << bits) - Self::name_offset(options, false);
+            let longest = room.min(MAX_BACKING_NAME_BYTES);
+            if !(1..=longest).contains(&backing.name.len()) {
+                let found = format!("{} bytes long", backing.name.len());
+                let expected = "1 to 1023 bytes that fit into the first cluster";
+                return Err(field("backing_file_name", found, expected));
+            }
         }
         let geometry = Geometry::new(options.size, bits, options.extended_l2);
         let cluster = geometry.cluster_size();
@@ -163,11 +175,22 @@ impl Layout {
         } else {
             self.l1_table() * cluster
         };
+        let backing = options.backing.as_ref();
+        let name = backing.map_or("", |backing| backing.name.as_str());
+        // A cluster of 512 bytes has no room for them.
+        let named = Self::name_offset(options, true) + name.len()
+            <= usize::try_from(cluster).expect("at most 2 MiB");
+        let name_offset = Self::name_offset(options, named);
+        let name_at = if name.is_empty() {
+            0
+        } else {
+            name_offset as u64
+        };
         let mut bytes = RawHeader {
             magic: MAGIC,
             version: options.version.into(),
-            backing_file_offset: 0.into(),
-            backing_file_size: 0.into(),
+            backing_file_offset: name_at.into(),
+            backing_file_size: small(name.len() as u64).into(),
             cluster_bits: options.cluster_bits.into(),
             size: options.size.into(),
             crypt_method: 0.into(),
@@ -180,45 +203,61 @@ impl Layout {
         }
         .as_bytes()
         .to_vec();
-        if options.version == 2 {
-            bytes.extend_from_slice(extension(END, &[]).as_slice());
-            return bytes;
+        if options.version == 3 {
+            bytes.extend_from_slice(&header_v3(options));
         }
-        let zstd = options.compression_type == CompressionType::Zstd;
-        let bit = |set: bool, bit: u64| if set { bit } else { 0 };
-        let v3 = RawHeaderV3 {
-            incompatible_features: (bit(options.extended_l2, features::EXTENDED_L2)
-                | bit(zstd, features::COMPRESSION_TYPE))
-            .into(),
-            compatible_features: bit(options.lazy_refcounts, features::LAZY_REFCOUNTS).into(),
-            autoclear_features: 0.into(),
-            refcount_order: options.refcount_order.into(),
-            header_length: V3_HEADER_BYTES.into(),
-        };
-        bytes.extend_from_slice(v3.as_bytes());
-        bytes.push(u8::from(zstd));
-        bytes.resize(V3_HEADER_BYTES as usize, 0);
-        let names: Vec<u8> = NAMES
-            .iter()
-            .flat_map(|(kind, bit, text)| {
-                let mut name = [0; 46];
-                name[..text.len()].copy_from_slice(text.as_bytes());
-                RawFeatureName {
-                    kind: *kind,
-                    bit: *bit,
-                    name,
-                }
-                .as_bytes()
-                .to_vec()
-            })
-            .collect();
-        // A cluster of 512 bytes has no room for them.
-        if bytes.len() + names.len() + 16 <= usize::try_from(cluster).expect("at most 2 MiB") {
-            bytes.extend_from_slice(&extension(FEATURE_NAMES, &names));
-        }
-        bytes.extend_from_slice(&extension(END, &[]));
+        bytes.extend_from_slice(&extensions(options, named));
+        bytes.extend_from_slice(name.as_bytes());
         bytes
     }
+
+    /// Where the backing file's name goes: after the header and its extensions, of which the table
+    /// of feature names may be left out.
+    fn name_offset(options: &CreateOptions, feature_names: bool) -> usize {
+        let header = match options.version {
+            2 => V2_BYTES,
+            _ => V3_HEADER_BYTES as usize,
+        };
+        header + extensions(options, feature_names).len()
+    }
+}
+
+/// What version 3 adds to the header.
+fn header_v3(options: &CreateOptions) -> Vec<u8> {
+    let zstd = options.compression_type == CompressionType::Zstd;
+    let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+    let fields = RawHeaderV3 {
+        incompatible_features: (bit(options.extended_l2, features::EXTENDED_L2)
+            | bit(zstd, features::COMPRESSION_TYPE))
+        .into(),
+        compatible_features: bit(options.lazy_refcounts, features::LAZY_REFCOUNTS).into(),
+        autoclear_features: 0.into(),
+        refcount_order: options.refcount_order.into(),
+        header_length: V3_HEADER_BYTES.into(),
+    };
+    let mut bytes = fields.as_bytes().to_vec();
+    bytes.push(u8::from(zstd));
+    bytes.resize(V3_HEADER_BYTES as usize - V2_BYTES, 0);
+    bytes
+}
+
+/// The header's extensions in QEMU's order, with the table of feature names or without.
+fn extensions(options: &CreateOptions, feature_names: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(backing) = &options.backing {
+        bytes.extend(extension(BACKING_FORMAT, backing.format.as_bytes()));
+    }
+    if feature_names && options.version == 3 {
+        let names = NAMES.iter().flat_map(|(kind, bit, text)| {
+            let mut name = [0; 46];
+            name[..text.len()].copy_from_slice(text.as_bytes());
+            let (kind, bit) = (*kind, *bit);
+            RawFeatureName { kind, bit, name }.as_bytes().to_vec()
+        });
+        bytes.extend(extension(FEATURE_NAMES, &names.collect::<Vec<u8>>()));
+    }
+    bytes.extend(extension(END, &[]));
+    bytes
 }
 
 /// An extension with its data, padded.

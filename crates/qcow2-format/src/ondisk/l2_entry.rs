@@ -23,6 +23,9 @@ const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1 << 0;
 
 impl L2Entry {
+    /// Zeros, with no place set aside for them.
+    pub(crate) const UNPLACED_ZERO: Self = Self(ZERO);
+
     /// A standard cluster at byte `offset`, a multiple of 512, referred to once.
     pub(crate) fn standard(offset: u64) -> Self {
         Self(offset | COPIED)
@@ -88,6 +91,9 @@ pub struct SubclusterBits(pub u64);
 impl SubclusterBits {
     /// All subclusters are stored.
     pub(crate) const ALLOCATED: Self = Self(0xFFFF_FFFF);
+
+    /// All subclusters read as zeros.
+    pub(crate) const ZERO: Self = Self(0xFFFF_FFFF << 32);
 
     /// True when subcluster `n` (0 to 31) is stored.
     #[must_use]
