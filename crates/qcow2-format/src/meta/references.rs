@@ -88,7 +88,9 @@ pub(crate) fn l2_entry(
         // `qemu-img check` 10.0.2 does not count it.
         breach("l2-zero-v2", "a zero cluster in a version 2 image".into());
     }
-    let reference = if placed {
+    // To `qemu-img check` 10.0.2 a zero cluster at place 0 of a data file has no place.
+    let counts = placed && (offset != 0 || extended || !entry.is_zero());
+    let reference = if counts {
         Reference::Standard { offset }
     } else {
         Reference::None
