@@ -11,13 +11,6 @@ const CHILD: &str = "ddb3c8b154efc527148e89eb8e3916f9eeb4eef87cb9c61a507c40f3967
 const DIRTY: &str = "fc39331a7a6144bdcefbe2c434048afd60f542b914b91c1647996c2b27a41a94";
 
 pub(crate) fn run() -> Outcome {
-    sh::run(&mut sh::cargo(&[
-        "build",
-        "--locked",
-        "--release",
-        "--package",
-        "diskweave-cli",
-    ]))?;
     let demo = Demo::new()?;
     let result = demo
         .dynamic()
@@ -36,7 +29,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// A fresh folder with copies of the images, so that names on the screen are short.
+    /// The command, built, and a fresh folder with copies of the images, so that names on the screen are short.
     fn new() -> Outcome<Self> {
         let dir = std::env::temp_dir().join(format!("diskweave-demo-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -46,7 +39,7 @@ impl Demo {
             std::fs::copy(&from, dir.join(name))
                 .map_err(|error| format!("{}: {error}", from.display()))?;
         }
-        let diskweave = target_dir()?.join("release").join(program("diskweave"));
+        let diskweave = sh::diskweave()?;
         Ok(Self { diskweave, dir })
     }
 
@@ -139,19 +132,4 @@ impl Demo {
 
 fn title(text: &str) {
     println!("\n=== {text}");
-}
-
-fn program(name: &str) -> String {
-    format!("{name}{}", std::env::consts::EXE_SUFFIX)
-}
-
-/// Where cargo puts what it builds: this program lies there itself.
-fn target_dir() -> Outcome<PathBuf> {
-    let here = std::env::current_exe().map_err(|error| error.to_string())?;
-    let found = here
-        .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").exists());
-    found
-        .map(Path::to_path_buf)
-        .ok_or_else(|| "cannot tell where cargo builds".into())
 }

@@ -4,8 +4,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arrows;
+mod bench;
 mod demo;
+mod disk_content;
 mod fuzz;
+mod interop;
 mod setup;
 mod sh;
 mod test;
@@ -51,6 +54,18 @@ const TASKS: &[Task] = &[
         arguments: "TARGET|--all SECONDS",
         about: "fuzz one target, or each of them, for so many seconds",
         run: fuzz::run,
+    },
+    Task {
+        name: "interop",
+        arguments: "",
+        about: "every combination of options, read and made, against qemu-img and others",
+        run: |_| interop::run(),
+    },
+    Task {
+        name: "bench",
+        arguments: "convert [MIB [ROUNDS]]",
+        about: "convert between all formats beside qemu-img, and print how long both take",
+        run: bench::run,
     },
     Task {
         name: "help",

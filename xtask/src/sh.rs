@@ -21,6 +21,25 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Where cargo puts what it builds: this program lies there itself.
+pub(crate) fn target_dir() -> Outcome<PathBuf> {
+    let here = std::env::current_exe().map_err(|error| error.to_string())?;
+    let found = here
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists());
+    found
+        .map(Path::to_path_buf)
+        .ok_or_else(|| "cannot tell where cargo builds".into())
+}
+
+/// Builds the command for release; where its program lies.
+pub(crate) fn diskweave() -> Outcome<PathBuf> {
+    let package = ["--locked", "--release", "--package", "diskweave-cli"];
+    run(cargo(&["build"]).args(package))?;
+    let program = format!("diskweave{}", std::env::consts::EXE_SUFFIX);
+    Ok(target_dir()?.join("release").join(program))
+}
+
 /// True when a program of this name is in the search path.
 pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
