@@ -286,3 +286,32 @@ fn tables_that_all_name_each_other_do_not_make_a_check_long() {
         assert!(report.corruptions > 0);
     });
 }
+
+#[test]
+fn a_cluster_that_a_raw_data_file_has_elsewhere_is_found() {
+    // Whoever reads the data file by itself, as the image says one may, reads another disk.
+    for extended in ["off", "on"] {
+        if qemu().is_none() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data.raw");
+        let options = format!(
+            "data_file={},data_file_raw=on,extended_l2={extended},cluster_size=64k",
+            data.display()
+        );
+        // The last cluster is in the second L2 table.
+        let writes = ["write -P 1 0 256k", "write -P 1 600M 64k"];
+        let image = made(dir.path(), "a.qcow2", 640 * MIB, &options, &writes);
+        let clean = check(memory(&image)).unwrap();
+        assert_eq!(clean.findings, [], "extended_l2={extended}");
+        let width = if extended == "on" { 16 } else { 8 };
+        let mut moved = image.clone();
+        let at = first_l2(&image).0 + width;
+        set64(&mut moved, at, 1 << 63 | 0x3_0000);
+        let report = check(memory(&moved)).unwrap();
+        let codes: Vec<_> = report.findings.iter().map(|f| (f.code, f.offset)).collect();
+        assert_eq!(codes, [("raw-data-misplaced", Some(at as u64))]);
+        assert_eq!(report.findings[0].severity, Severity::Warning);
+    }
+}

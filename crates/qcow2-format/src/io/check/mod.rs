@@ -79,6 +79,7 @@ pub fn check(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<CheckRe
         stored: StoredRefcounts::new(&*storage, header, pages, file_len),
         storage: &*storage,
         rules,
+        raw_data_file: header.is_data_file_raw(),
         cluster: header.cluster_size(),
         file_len,
         report,
@@ -100,6 +101,8 @@ struct Checker<'a> {
     storage: &'a dyn Storage,
     stored: StoredRefcounts<'a>,
     rules: Rules,
+    /// The external data file is a raw image of the disk.
+    raw_data_file: bool,
     /// Bytes in a cluster.
     cluster: u64,
     file_len: u64,
