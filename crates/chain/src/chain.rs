@@ -100,6 +100,7 @@ impl Chain {
         (0..).zip(&self.links).map(|(depth, link)| LayerInfo {
             depth,
             path: link.path.as_deref(),
+            data_path: link.data_path.as_deref(),
             found: &link.found,
             format: link.layer.info().format,
             content_id: link.layer.content_id(),

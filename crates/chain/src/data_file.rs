@@ -1,9 +1,7 @@
 //! The file that holds an image's guest data, where that is not the image itself.
 
-use std::sync::Arc;
-
-use blockdev_core::locate::{ChainPolicy, Wanted};
-use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Result, Storage};
+use blockdev_core::locate::{ChainPolicy, Found, Wanted};
+use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Result};
 
 use crate::builder::ChainBuilder;
 use crate::link::Link;
@@ -19,13 +17,18 @@ impl ChainBuilder<'_> {
         let Some(reference) = refs.find(|reference| reference.role == FileRole::Data) else {
             return Ok(());
         };
+        let mut path = None;
         let found = match &self.policy {
             ChainPolicy::Deny => return Ok(()),
             ChainPolicy::Handles(resolver) => {
                 let child = link.layer.info();
                 resolver.resolve(&Wanted { reference, child })?
             }
-            _ => Some(self.data_by_name(reference, link)?),
+            _ => {
+                let found = self.data_by_name(reference, link)?;
+                path = Some(found.path);
+                Some(found.storage)
+            }
         };
         let storage = found.ok_or_else(|| {
             let message = format!("no file was supplied for the data file of {link}");
@@ -38,14 +41,15 @@ impl ChainBuilder<'_> {
         if !matches!(self.policy, ChainPolicy::Handles(_)) {
             storage.lock(self.lock).map_err(named)?;
         }
+        link.data_path = path;
         link.layer.attach(FileRole::Data, storage)
     }
 
-    fn data_by_name(&self, reference: &FileRef, link: &Link) -> Result<Arc<dyn Storage>> {
+    fn data_by_name(&self, reference: &FileRef, link: &Link) -> Result<Found> {
         let mut refusals = Refusals::default();
         for name in &reference.names {
             match self.follow_name(name, link) {
-                Ok(found) => return Ok(found.storage),
+                Ok(found) => return Ok(found),
                 Err(refusal) => refusals.push(name, refusal),
             }
         }

@@ -125,6 +125,7 @@ impl Search<'_> {
         Ok(Link {
             layer,
             path: path.map(Path::to_path_buf),
+            data_path: None,
             found,
             identity,
         })

@@ -33,6 +33,8 @@ pub struct LayerInfo<'a> {
     pub depth: u32,
     /// Path of the image file, where it has one.
     pub path: Option<&'a Path>,
+    /// Path of the external data file, where the image has one that was found by name.
+    pub data_path: Option<&'a Path>,
     /// How the file was found.
     pub found: &'a FoundBy,
     /// Name of the format.
@@ -47,6 +49,7 @@ pub struct LayerInfo<'a> {
 pub(crate) struct Link {
     pub(crate) layer: Box<dyn Layer>,
     pub(crate) path: Option<PathBuf>,
+    pub(crate) data_path: Option<PathBuf>,
     pub(crate) found: FoundBy,
     pub(crate) identity: Option<FileId>,
 }
@@ -58,6 +61,7 @@ impl Link {
         Self {
             layer,
             path,
+            data_path: None,
             found: FoundBy::Given,
             identity,
         }

@@ -83,14 +83,21 @@ impl<'a> Stack<'a> {
         let mut len = len;
         let mut depth = 0;
         for (at, link) in self.links.iter().enumerate() {
-            depth = u32::try_from(self.above + at).unwrap_or(u32::MAX);
             let inside = link.layer.info().size.saturating_sub(offset).min(len);
             if inside == 0 {
+                // Nobody holds it, and the layer above is the last that could have. Zeros are
+                // certain even where the bottom names a parent that is not here.
+                let kind = if self.is_detached() {
+                    ExtentKind::Zero
+                } else {
+                    ExtentKind::Absent
+                };
                 return Ok(Extent {
                     depth,
-                    ..Extent::new(ExtentKind::Zero, len)
+                    ..Extent::new(kind, len)
                 });
             }
+            depth = u32::try_from(self.above + at).unwrap_or(u32::MAX);
             let found = link.layer.next_extent(offset, inside);
             let extent = found.map_err(|error| self.place(at, error))?;
             debug_assert!(extent.len > 0 && extent.len <= inside);

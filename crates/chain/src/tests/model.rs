@@ -64,10 +64,10 @@ pub(super) type Byte = (ExtentKind, u32, u8);
 fn byte(layers: &[SparseLayer], offset: u64) -> Byte {
     let mut depth = 0;
     for (at, layer) in (0..).zip(layers) {
-        depth = at;
         if offset >= layer.info.size {
-            return (ExtentKind::Zero, depth, 0);
+            return (ExtentKind::Absent, depth, 0);
         }
+        depth = at;
         let (kind, value) = layer.byte(offset);
         if kind != ExtentKind::Absent {
             return (kind, depth, value);

@@ -98,8 +98,8 @@ fn a_short_parent_hides_what_lies_deeper() {
     let past = chain.block_status(1000, 3096).unwrap();
     assert_eq!(
         (past.len, past.kind, past.depth),
-        (3096, ExtentKind::Zero, 1),
-        "the short parent decides, as its own end is what hides the rest"
+        (3096, ExtentKind::Absent, 0),
+        "nobody holds it, and the child is the last that could have"
     );
 }
 
@@ -192,6 +192,11 @@ fn a_detached_chain_never_passes_absent_bytes_off_as_zeros() {
         read(&chain, 4096, 4096),
         [0; 4096],
         "no parent reaches past the short bottom"
+    );
+    assert_eq!(
+        chain.block_status(4096, 4096).unwrap().kind,
+        ExtentKind::Zero,
+        "which is known without asking for it"
     );
     let mut buf = [0; 1024];
     let refused = chain.read_at(&mut buf, 512).unwrap_err();

@@ -1,8 +1,10 @@
 //! `map`: what each part of a disk is, and where it is stored.
 
 use std::io::{BufWriter, Write, stdout};
+use std::path::Path;
 
-use diskweave::core::{BlockDevice, Extent, ExtentKind, HostPlace};
+use diskweave::chain::LayerInfo;
+use diskweave::core::{BlockDevice, Extent, ExtentKind, HostFile, HostPlace, Result as CoreResult};
 
 use super::shown;
 use crate::args::{Map, Output};
@@ -16,13 +18,7 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
     if let Some(problem) = problem {
         return Err(about(problem));
     }
-    let paths: Vec<String> = chain
-        .links()
-        .map(|link| {
-            link.path
-                .map_or_else(String::new, |path| path.display().to_string())
-        })
-        .collect();
+    let files: Vec<Files> = chain.links().map(|link| Files::of(&link)).collect();
     let mut out = BufWriter::new(stdout().lock());
     let mut lines = 0;
     if args.output == Output::Human {
@@ -33,8 +29,20 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
         )?;
     }
     let length = args.max_length.unwrap_or(u64::MAX);
-    for extent in chain.extents(args.start_offset, length) {
-        let (start, extent) = extent.map_err(about)?;
+    let mut extents = chain.extents(args.start_offset, length).peekable();
+    while let Some(extent) = extents.next() {
+        let (start, mut extent) = extent.map_err(about)?;
+        // To whoever looks at a map, packed clusters side by side are one run.
+        let packed = |next: &Extent| {
+            extent.kind == ExtentKind::Compressed
+                && (next.kind, next.depth) == (extent.kind, extent.depth)
+        };
+        let more = |next: &CoreResult<(u64, Extent)>| matches!(next, Ok((_, next)) if packed(next));
+        let mut further = 0;
+        while let Some(Ok((_, next))) = extents.next_if(more) {
+            further += next.len;
+        }
+        extent.len += further;
         match args.output {
             Output::Json => {
                 out.write_all(if lines == 0 { b"[" } else { b",\n" })?;
@@ -42,7 +50,7 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
             }
             Output::Human => {
                 let depth = usize::try_from(extent.depth).expect("the depth of a layer");
-                as_row(&mut out, start, &extent, &paths[depth])?;
+                as_row(&mut out, start, &extent, &files[depth])?;
             }
         }
         lines += 1;
@@ -52,6 +60,24 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
     }
     out.flush()?;
     Ok(0)
+}
+
+/// The files that a layer's places are in.
+struct Files {
+    image: String,
+    data: String,
+}
+
+impl Files {
+    fn of(link: &LayerInfo<'_>) -> Self {
+        let shown = |path: Option<&Path>| {
+            path.map_or_else(String::new, |path| plain(&path.display().to_string()))
+        };
+        Self {
+            image: shown(link.path),
+            data: shown(link.data_path),
+        }
+    }
 }
 
 /// One object, laid out as `qemu-img map` does.
@@ -74,7 +100,7 @@ fn as_json(start: u64, extent: &Extent, detached: bool) -> String {
 }
 
 /// One row for data; the rest is left out, as `qemu-img map` does.
-fn as_row(out: &mut impl Write, start: u64, extent: &Extent, path: &str) -> Result<(), Failure> {
+fn as_row(out: &mut impl Write, start: u64, extent: &Extent, files: &Files) -> Result<(), Failure> {
     match (extent.kind, extent.host) {
         (ExtentKind::Data, Some(host)) => {
             let column = |n: u64| {
@@ -85,7 +111,11 @@ fn as_row(out: &mut impl Write, start: u64, extent: &Extent, path: &str) -> Resu
                 }
             };
             let [from, len, to] = [start, extent.len, host.offset].map(column);
-            writeln!(out, "{from:<16}{len:<16}{to:<16}{}", plain(path))?;
+            let file = match host.file {
+                HostFile::Image => &files.image,
+                HostFile::Data => &files.data,
+            };
+            writeln!(out, "{from:<16}{len:<16}{to:<16}{file}")?;
             Ok(())
         }
         (ExtentKind::Data | ExtentKind::Compressed, _) => Err(Failure::new(

@@ -36,6 +36,12 @@ impl QemuImg {
         run(Command::new(&self.0).args(args))
     }
 
+    /// Runs it in `dir`, from which it resolves relative names that some images give.
+    #[must_use]
+    pub fn run_in<A: AsRef<OsStr>>(&self, dir: &Path, args: &[A]) -> Ran {
+        run(Command::new(&self.0).current_dir(dir).args(args))
+    }
+
     /// Converts `from` to the raw file `to`.
     ///
     /// # Errors
