@@ -33,6 +33,44 @@
 //! States with the same bytes are verified once for as long as no further promise of durability has
 //! been made: what may be read only grows until then, so the first verdict is the strictest. Each
 //! state has a number from which it is made again, whatever the budget was.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use blockdev_core::{CheckReport, LoneLayer, RawLayer, Result, Storage};
+//! use testkit::crash::{Budget, CrashExplorer, CrashSubject, Scenario, closing_line};
+//!
+//! struct Raw;
+//!
+//! impl CrashSubject for Raw {
+//!     type Device = LoneLayer;
+//!
+//!     fn format(&self) -> &str {
+//!         "raw"
+//!     }
+//!
+//!     fn open(&self, storage: Arc<dyn Storage>, _writable: bool) -> Result<LoneLayer> {
+//!         Ok(LoneLayer::new(Box::new(RawLayer::open(storage)?)))
+//!     }
+//!
+//!     fn check(&self, _storage: Arc<dyn Storage>) -> Result<CheckReport> {
+//!         Ok(CheckReport::default())
+//!     }
+//! }
+//!
+//! let scenario = Scenario::new("write, flush, write", vec![0; 64 << 10], |disk| {
+//!     disk.write(0, 4096)?;
+//!     disk.flush()?;
+//!     disk.write(512, 3000)?;
+//!     disk.discard(8192, 8192)
+//! });
+//! let explorer = CrashExplorer::new(&Raw, Budget::states(500).seed(1));
+//! let report = explorer.run(&scenario);
+//! report.assert_clean();
+//! assert!(closing_line("raw", &[report]).contains("1 scenarios, 0 bad"));
+//! // A state that a report named: explorer.replay(&scenario, "17.305".parse().unwrap())
+//! ```
 
 mod budget;
 pub(crate) mod choice;

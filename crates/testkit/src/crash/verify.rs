@@ -19,7 +19,7 @@ use crate::Rng;
 use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 
 /// Disks up to this size are read whole in every state, others in one of 64.
-const READ_WHOLE: u64 = 1 << 20;
+const READ_WHOLE: u64 = 512 << 10;
 
 /// Probes carry operation numbers that no script reaches.
 const PROBE: u32 = 1 << 31;
