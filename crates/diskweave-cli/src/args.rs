@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Info(Info),
     /// Show what each part of a disk is, and where it is stored
     Map(Map),
+    /// Make an empty image, or one over a backing file
+    Create(Create),
     /// Write a disk out as another image
     Convert(Convert),
     /// Compare what two disks read: exit code 0 the same, 1 different, 2 failed
@@ -173,6 +175,36 @@ pub(crate) struct Map {
     pub(crate) max_length: Option<u64>,
     /// The image
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image
+    #[arg(short, long = "format", default_value = "raw", value_name = "FMT")]
+    pub(crate) format: String,
+    /// Options of the format: KEY=VALUE, several with commas between
+    #[arg(short, long = "options", value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// The image that is read where the new one holds nothing; a relative name starts from the new
+    /// image's directory
+    #[arg(short, long = "backing", value_name = "FILE")]
+    pub(crate) backing: Option<String>,
+    /// Format of the backing file
+    #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
+    pub(crate) backing_format: Option<String>,
+    /// Do not open the backing file
+    #[arg(short, long = "backing-unsafe")]
+    pub(crate) unopened: bool,
+    /// Accepted, as nothing is shown anyway
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image; replaced when the new one is whole
+    pub(crate) file: PathBuf,
+    /// Size of the disk; that of the backing file if not said
+    #[arg(value_parser = size::parse)]
+    pub(crate) size: Option<u64>,
 }
 
 #[derive(Debug, Args)]

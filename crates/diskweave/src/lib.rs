@@ -13,6 +13,7 @@
 //! | tell what an image is made of | [`ImageInfo`] |
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
+//! | make an empty image | [`create()`] |
 //! | write a disk out as another image | [`convert`], [`convert_over`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
@@ -37,6 +38,7 @@
 mod check;
 mod compare;
 mod convert;
+mod create;
 mod foreign;
 mod info;
 mod open;
@@ -53,6 +55,7 @@ pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, check};
 pub use compare::{Comparison, compare};
 pub use convert::{ConvertOptions, convert, convert_over, convert_to_raw};
+pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
 pub use registry::{NewImage, driver, drivers, probe};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockdev_chain::Chain;
-use blockdev_core::{FormatDriver, Layer, RawDriver, Result, Storage};
+use blockdev_core::{Error, ErrorKind, FormatDriver, Layer, RawDriver, Result, Storage, SyncKind};
 
 use crate::convert::raw;
 use crate::{ConvertOptions, Progress};
@@ -81,6 +81,29 @@ impl NewImage {
         }
     }
 
+    /// Makes an image that holds nothing, of at least `size` bytes, in `storage`, which is empty; it
+    /// is durable then.
+    pub(crate) fn empty(&self, size: u64, storage: Arc<dyn Storage>) -> Result<()> {
+        match self {
+            Self::Raw => {
+                storage.set_len(sectors(size, 512)?)?;
+                storage.sync(SyncKind::Full)
+            }
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(create) => {
+                let mut create = create.clone();
+                create.virtual_size = sectors(size, create.logical_sector_size)?;
+                vhdx_format::VhdxWriter::create(storage, create)?.finish()
+            }
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(create) => {
+                let mut create = create.clone();
+                create.size = sectors(size, 512)?;
+                qcow2_format::Qcow2Writer::create(storage, create)?.finish()
+            }
+        }
+    }
+
     /// Makes the image of `source` in `storage`, which is empty; it is durable then. Over `backing`
     /// it holds only what differs.
     pub(crate) fn fill(
@@ -91,6 +114,8 @@ impl NewImage {
         options: &ConvertOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
+        // Of what this build knows, only qcow2 has one.
+        let _ = backing;
         match self {
             Self::Raw => raw::fill(source, &*storage, options, progress),
             #[cfg(feature = "vhdx")]
@@ -117,6 +142,12 @@ impl NewImage {
             }
         }
     }
+}
+
+/// `size` in whole sectors of `sector` bytes.
+fn sectors(size: u64, sector: u32) -> Result<u64> {
+    let whole = size.checked_next_multiple_of(u64::from(sector.max(1)));
+    whole.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the size is too large"))
 }
 
 /// True when the image was not closed cleanly.

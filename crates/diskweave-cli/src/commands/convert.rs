@@ -13,7 +13,7 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let source = disk
         .open(&args.source)
         .map_err(|e| Failure::about(shown(&args.source), e))?;
-    let mut image = new_image::parse(&args.output_format, &args.options, source.info())?;
+    let mut image = new_image::parse(&args.output_format, &args.options, Some(source.info()))?;
     if args.compress {
         match &mut image {
             NewImage::Qcow2(create) => create.compressed = true,
@@ -25,14 +25,7 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         args.backing.as_ref(),
         args.backing_format.as_ref(),
     )?;
-    let below = match &backing {
-        Some(backing) => {
-            let path = new_image::backing_path(&args.destination, &backing.name);
-            let disk = args.open.disk(&path, Some(&backing.format)).open(&path);
-            Some(disk.map_err(|e| Failure::about(shown(&path), e))?)
-        }
-        None => None,
-    };
+    let below = new_image::open_backing(&args.open, &args.destination, backing.as_ref())?;
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;

@@ -4,6 +4,7 @@ mod chain;
 mod check;
 mod compare;
 mod convert;
+mod create;
 mod info;
 mod map;
 mod new_image;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Info(args) => info::run(args),
         Command::Map(args) => map::run(args),
+        Command::Create(args) => create::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Check(args) => check::run(args),

@@ -1,20 +1,23 @@
 //! Formats and options of images to be made, as `-O` and `-o` spell them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use diskweave::NewImage;
+use diskweave::chain::Chain;
 use diskweave::core::DeviceInfo;
 use diskweave::qcow2::{self, Backing, CompressionType};
 use diskweave::vhdx::{CreateOptions, Uuid};
 
+use super::shown;
+use crate::args::Open;
 use crate::failure::Failure;
 use crate::output::size;
 
-/// The image that `-O FORMAT -o OPTIONS` asks for, of a disk that is like `source`.
+/// The image that `-O FORMAT -o OPTIONS` asks for, of a disk that is like `source` if there is one.
 pub(crate) fn parse(
     format: &str,
     options: &[String],
-    source: &DeviceInfo,
+    source: Option<&DeviceInfo>,
 ) -> Result<NewImage, Failure> {
     let options = pairs(options)?;
     match format {
@@ -23,7 +26,7 @@ pub(crate) fn parse(
             Some((key, _)) => Err(unknown(key, format)),
         },
         "vhdx" => vhdx(&options, source).map(NewImage::Vhdx),
-        "qcow2" => qcow2(&options, source).map(NewImage::Qcow2),
+        "qcow2" => qcow2(&options).map(NewImage::Qcow2),
         other => Err(Failure::new(format!(
             "images of format {other:?} cannot be written yet"
         ))),
@@ -63,9 +66,18 @@ pub(crate) fn backing(
     }
 }
 
-/// Where the backing file `name` of an image at `image` is.
-pub(crate) fn backing_path(image: &Path, name: &str) -> PathBuf {
-    image.parent().unwrap_or(Path::new("")).join(name)
+/// Opens the backing file of an image at `image`, if it has one, with its own parents.
+pub(crate) fn open_backing(
+    open: &Open,
+    image: &Path,
+    backing: Option<&Backing>,
+) -> Result<Option<Chain>, Failure> {
+    let Some(backing) = backing else {
+        return Ok(None);
+    };
+    let path = image.parent().unwrap_or(Path::new("")).join(&backing.name);
+    let disk = open.disk(&path, Some(&backing.format)).open(&path);
+    disk.map(Some).map_err(|e| Failure::about(shown(&path), e))
 }
 
 /// `a=1,b=2` and repeated `-o` alike.
@@ -84,12 +96,15 @@ fn unknown(key: &str, format: &str) -> Failure {
     Failure::new(format!("images of format {format} have no option {key:?}"))
 }
 
-fn vhdx(options: &[(&str, &str)], source: &DeviceInfo) -> Result<CreateOptions, Failure> {
-    let mut create = CreateOptions::new(source.size);
-    // What the guest sees of its disk stays as it was.
-    create.logical_sector_size = source.logical_sector_size;
-    if source.format == "vhdx" {
-        create.physical_sector_size = source.physical_sector_size;
+fn vhdx(options: &[(&str, &str)], source: Option<&DeviceInfo>) -> Result<CreateOptions, Failure> {
+    // The size is told when the image is made.
+    let mut create = CreateOptions::new(0);
+    if let Some(source) = source {
+        // What the guest sees of its disk stays as it was.
+        create.logical_sector_size = source.logical_sector_size;
+        if source.format == "vhdx" {
+            create.physical_sector_size = source.physical_sector_size;
+        }
     }
     for (key, value) in options {
         let bytes = || {
@@ -125,8 +140,9 @@ fn vhdx(options: &[(&str, &str)], source: &DeviceInfo) -> Result<CreateOptions, 
     Ok(create)
 }
 
-fn qcow2(options: &[(&str, &str)], source: &DeviceInfo) -> Result<qcow2::CreateOptions, Failure> {
-    let mut create = qcow2::CreateOptions::new(source.size);
+fn qcow2(options: &[(&str, &str)]) -> Result<qcow2::CreateOptions, Failure> {
+    // The size is told when the image is made.
+    let mut create = qcow2::CreateOptions::new(0);
     for (key, value) in options {
         let wrong =
             |expected: &str| Failure::new(format!("{key} is {value:?}, expected {expected}"));

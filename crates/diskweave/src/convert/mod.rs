@@ -152,6 +152,27 @@ fn write_out(
     }
 }
 
+/// Has `fill` make the regular file `destination`, which none of the disks is read from.
+pub(crate) fn new_file(
+    read: &[&Chain],
+    destination: &Path,
+    fill: impl FnOnce(Arc<dyn Storage>) -> Result<()>,
+) -> Result<()> {
+    let destination = resolved(destination)?;
+    match fs::metadata(&destination) {
+        Ok(metadata) if metadata.is_file() => {
+            let _old = open_destination(read, &destination)?;
+            replace(&destination, Some(metadata.permissions()), fill)
+        }
+        Ok(_) => {
+            let text = "the destination is no regular file";
+            Err(Error::new(ErrorKind::Unsupported, text))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&destination, None, fill),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Where `destination` leads: a link is followed, not replaced, also to a file that is not there yet.
 fn resolved(destination: &Path) -> Result<PathBuf> {
     // As many as Linux follows.

@@ -1,0 +1,21 @@
+//! `create`: an image that holds nothing yet.
+
+use diskweave::core::ErrorKind;
+use diskweave::create;
+
+use super::{new_image, shown};
+use crate::args::Create;
+use crate::failure::Failure;
+
+pub(crate) fn run(args: &Create) -> Result<u8, Failure> {
+    let mut image = new_image::parse(&args.format, &args.options, None)?;
+    let (file, format) = (args.backing.as_ref(), args.backing_format.as_ref());
+    let named = new_image::backing(&mut image, file, format)?;
+    let named = named.filter(|_| !args.unopened);
+    let backing = new_image::open_backing(&args.open, &args.file, named.as_ref())?;
+    create(&args.file, &image, args.size, backing.as_ref()).map_err(|e| match e.kind() {
+        ErrorKind::Locked => Failure::about(shown(&args.file), e).without_hint(),
+        _ => Failure::about(shown(&args.file), e),
+    })?;
+    Ok(0)
+}

@@ -1,0 +1,101 @@
+//! `create`.
+
+#![cfg(unix)]
+// Here a failure is a panic.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use support::{MIB, dw, names};
+use testkit::oracle::{QemuImg, QemuIo};
+
+#[test]
+fn an_empty_image_is_what_qemu_makes_of_the_same_words() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("base.raw"), vec![7; 3 << 20]).unwrap();
+    for words in [
+        "-f raw NAME 10M",
+        "NAME 1000",
+        "-f qcow2 NAME 10M",
+        "-f qcow2 -o compat=0.10,cluster_size=4k NAME 1000",
+        "-f qcow2 -o extended_l2=on,lazy_refcounts=on,refcount_bits=1 NAME 1G",
+        "-f qcow2 -o compression_type=zstd -b base.raw -F raw NAME",
+        "-f qcow2 -o backing_file=base.raw,backing_fmt=raw NAME 9M",
+        "-f qcow2 -u -b not/there -F raw NAME 9M",
+    ] {
+        let told = |name: &str| -> Value {
+            let format = if words.contains("qcow2") {
+                "qcow2"
+            } else {
+                "raw"
+            };
+            let path = dir.path().join(name);
+            let mut told = qemu.info(format, &path).unwrap();
+            let known = told.as_object_mut().unwrap();
+            // The place and the space of the file are its own.
+            for key in ["filename", "actual-size", "children"] {
+                known.remove(key);
+            }
+            known.get_mut("full-backing-filename").map(Value::take);
+            // It opens the backing file, which is not there under -u.
+            if format == "qcow2" && !words.contains("-u") {
+                assert_eq!(qemu.check(format, &path).code, 0, "{words}");
+            }
+            told
+        };
+        dw(
+            dir.path(),
+            &format!("create {}", words.replace("NAME", "ours")),
+        )
+        .ok();
+        let theirs = dir.path().join("theirs");
+        let line = words.replace("NAME", theirs.to_str().unwrap());
+        let args: Vec<&str> = ["create", "-q"]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
+        qemu.run(&args).ok().unwrap();
+        assert_eq!(told("ours"), told("theirs"), "{words}");
+    }
+    for options in ["subformat=dynamic", "subformat=fixed", "block_size=1M"] {
+        let line = format!("create -f vhdx -o {options} disk.vhdx 20M");
+        dw(dir.path(), &line).ok();
+        let told = qemu.info("vhdx", &dir.path().join("disk.vhdx")).unwrap();
+        assert_eq!(told["virtual-size"], 20 * MIB);
+        assert_eq!(dw(dir.path(), "check -q disk.vhdx").code, 0);
+    }
+}
+
+#[test]
+fn an_old_file_stays_until_the_new_one_is_whole() {
+    let Some(io) = QemuIo::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join("old");
+    std::fs::write(&old, vec![3; 4096]).unwrap();
+    for (line, told) in [
+        ("-f qcow2 old", "size"),
+        ("-f qcow2 -b gone -F raw old", "gone"),
+        ("-f qcow2 -b gone old", "(-f)"),
+        ("-f qcow2 -b old -F raw old", "read from"),
+        ("-f qcow2 -b old -F qcow2 other", "old"),
+        ("-f qcow2 -o cluster_size=3k old 1M", "cluster_size"),
+        ("-f qcow2 old 18446744073709551615", "too large"),
+        ("-f vhdx -b old -F raw other 1M", "only qcow2"),
+        ("-f vhdx old 65T", "size"),
+        ("-f vmdk old 1M", "vmdk"),
+        ("-f raw . 1M", "regular file"),
+    ] {
+        let refused = dw(dir.path(), &format!("create {line}")).fails(1);
+        assert!(refused.to_lowercase().contains(told), "{line}: {refused}");
+        assert_eq!(names(dir.path()), ["old"], "{line}");
+        assert_eq!(std::fs::read(&old).unwrap(), vec![3; 4096], "{line}");
+    }
+    let held = io.hold_writable("raw", &old).unwrap();
+    let refused = dw(dir.path(), "create -f qcow2 old 1M").fails(1);
+    assert!(refused.contains("another process"), "{refused}");
+    drop(held);
+    dw(dir.path(), "create -f qcow2 old 1M").ok();
+    assert!(std::fs::read(&old).unwrap().starts_with(b"QFI"));
+}
