@@ -99,3 +99,52 @@ fn an_old_file_stays_until_the_new_one_is_whole() {
     dw(dir.path(), "create -f qcow2 old 1M").ok();
     assert!(std::fs::read(&old).unwrap().starts_with(b"QFI"));
 }
+
+#[test]
+fn what_is_set_aside_is_what_qemu_sets_aside() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    let mut bytes = vec![0; 3 << 20];
+    bytes[(1 << 20) + 5] = 9;
+    std::fs::write(dir.path().join("disk.raw"), &bytes).unwrap();
+    for how in ["metadata", "falloc", "full"] {
+        for more in [
+            "cluster_size=64k",
+            "cluster_size=4k,compat=0.10",
+            "extended_l2=on",
+        ] {
+            let options = format!("preallocation={how},{more}");
+            dw(
+                dir.path(),
+                &format!("create -f qcow2 -o {options} ours 20M"),
+            )
+            .ok();
+            qemu.create("qcow2", &theirs, 20 << 20, &options).unwrap();
+            let checked = [&ours, &theirs].map(|path| {
+                let checked = qemu.check("qcow2", path);
+                assert_eq!(checked.code, 0, "{options}");
+                checked.report.unwrap()["allocated-clusters"].clone()
+            });
+            assert_eq!(checked[0], checked[1], "{options}");
+            let space = [&ours, &theirs].map(|path| {
+                use std::os::unix::fs::MetadataExt;
+                std::fs::metadata(path).unwrap().blocks() * 512 >= 20 << 20
+            });
+            assert_eq!(space, [how != "metadata"; 2], "{options}");
+            let line = format!("convert -O qcow2 -o {options} disk.raw ours");
+            dw(dir.path(), &line).ok();
+            let raw = dir.path().join("disk.raw");
+            assert!(
+                qemu.same(("qcow2", &ours), ("raw", &raw)).unwrap(),
+                "{options}"
+            );
+            assert_eq!(qemu.check("qcow2", &ours).code, 0, "{options}");
+        }
+    }
+    for line in ["convert -c", "convert -B disk.raw -F raw"] {
+        let line = format!("{line} -O qcow2 -o preallocation=full disk.raw made");
+        let refused = dw(dir.path(), &line).fails(1);
+        assert!(refused.contains("preallocation"), "{refused}");
+    }
+}

@@ -34,6 +34,9 @@ pub struct CreateOptions {
     pub compressed: bool,
     /// The image that is read where this one holds nothing. Default none.
     pub backing: Option<Backing>,
+    /// What is set aside from the start; nothing in compressed images and those over a backing
+    /// file. Default nothing.
+    pub preallocation: Preallocation,
 }
 
 impl CreateOptions {
@@ -50,6 +53,7 @@ impl CreateOptions {
             compression_type: CompressionType::Zlib,
             compressed: false,
             backing: None,
+            preallocation: Preallocation::Off,
         }
     }
 }
@@ -61,4 +65,18 @@ pub struct Backing {
     pub name: String,
     /// Its format's name: `raw`, `qcow2` …
     pub format: String,
+}
+
+/// What of a new image is set aside before it is needed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preallocation {
+    /// Nothing.
+    #[default]
+    Off,
+    /// A place in the file for every cluster; the host stores nothing for them.
+    Metadata,
+    /// The host's space as well.
+    Falloc,
+    /// Zeros are written to it.
+    Full,
 }

@@ -191,6 +191,16 @@ impl Storage for FileStorage {
         }
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        match sys::allocate(self.for_writing()?, offset, len) {
+            Err(error) if unsupported(&error) => Err(ErrorKind::Unsupported.into()),
+            other => Ok(other?),
+        }
+    }
+
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
         let len = self.len()?;
         if offset >= len {

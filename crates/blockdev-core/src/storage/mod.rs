@@ -115,6 +115,16 @@ pub trait Storage: Send + Sync + Debug {
         write_zeros(self, offset, len)
     }
 
+    /// Has the host set space aside for a range, growing the container where needed; what it holds
+    /// stays as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the host cannot, and as [`write_at`](Self::write_at).
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Err(ErrorKind::Unsupported.into())
+    }
+
     /// Tells whether the run that starts at `offset` (inside the container) is allocated. A
     /// container that cannot tell calls everything allocated.
     ///

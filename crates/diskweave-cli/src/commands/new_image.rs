@@ -5,7 +5,7 @@ use std::path::Path;
 use diskweave::NewImage;
 use diskweave::chain::Chain;
 use diskweave::core::DeviceInfo;
-use diskweave::qcow2::{self, Backing, CompressionType};
+use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
 use diskweave::vhdx::{CreateOptions, Uuid};
 
 use super::shown;
@@ -167,6 +167,15 @@ fn qcow2(options: &[(&str, &str)]) -> Result<qcow2::CreateOptions, Failure> {
             "refcount_bits" => {
                 let bits = value.parse().ok().and_then(power);
                 create.refcount_order = bits.ok_or_else(|| wrong("a power of two up to 64"))?;
+            }
+            "preallocation" => {
+                create.preallocation = match *value {
+                    "off" => Preallocation::Off,
+                    "metadata" => Preallocation::Metadata,
+                    "falloc" => Preallocation::Falloc,
+                    "full" => Preallocation::Full,
+                    _ => return Err(wrong("off, metadata, falloc or full")),
+                }
             }
             "backing_file" => {
                 create.backing.get_or_insert_default().name = (*value).to_string();

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use blockdev_core::{BlockDevice, BulkSink, Error, ErrorKind, Result, Storage, SyncKind, is_zero};
 
-use crate::CreateOptions;
 use crate::io::compress::Packer;
 use crate::meta::layout::Layout;
 use crate::meta::space::Space;
 use crate::ondisk::l1_entry::COPIED;
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
+use crate::{CreateOptions, Preallocation};
 
 /// A new image being written; a [`BulkSink`] for [`bulk_copy`](blockdev_core::bulk_copy).
 ///
@@ -61,6 +61,8 @@ struct State {
     space: Space,
     l1: Vec<u64>,
     l2: Option<Table>,
+    /// Where all is preallocated: every guest byte before this has its place.
+    filled: u64,
 }
 
 /// The L2 table being filled.
@@ -173,6 +175,7 @@ impl<'a> Qcow2Writer<'a> {
             space: Space::new(&layout, options.refcount_order),
             l1: vec![0; entries],
             l2: None,
+            filled: 0,
         };
         storage.set_len(layout.first_free() * layout.geometry.cluster_size())?;
         Ok(Self {
@@ -218,6 +221,8 @@ impl<'a> Qcow2Writer<'a> {
         cluster: &Cluster,
     ) -> Result<Option<(Bytes, u64)>> {
         let cluster_bits = self.layout.geometry.cluster_bits();
+        self.preallocate(state, guest)?;
+        state.filled = guest + self.layout.geometry.cluster_size();
         self.table_for(state, guest)?;
         let near = state.space.end() < L2Entry::packed_limit(cluster_bits);
         let (entry, bits, stored) = match &cluster.form {
@@ -241,6 +246,33 @@ impl<'a> Qcow2Writer<'a> {
         self.set_entry(state, guest, entry, bits);
         self.write_full_blocks(state)?;
         Ok(stored)
+    }
+
+    /// Gives the clusters that are not stored, up to guest byte `guest`, their places, if that was
+    /// asked for.
+    fn preallocate(&self, state: &mut State, guest: u64) -> Result<()> {
+        if self.options.preallocation == Preallocation::Off {
+            return Ok(());
+        }
+        let full = self.options.preallocation == Preallocation::Full;
+        let zeros = vec![0; if full { self.cluster_bytes() } else { 0 }];
+        while state.filled < guest {
+            let at = state.filled;
+            self.table_for(state, at)?;
+            let place = state.space.cluster();
+            self.set_entry(
+                state,
+                at,
+                L2Entry::standard(place),
+                SubclusterBits::ALLOCATED,
+            );
+            self.write_full_blocks(state)?;
+            if full {
+                self.storage.write_at(&zeros, place)?;
+            }
+            state.filled += self.layout.geometry.cluster_size();
+        }
+        Ok(())
     }
 
     /// Sets the entry of the cluster at guest byte `guest`, in the table being filled.
@@ -277,6 +309,7 @@ impl<'a> Qcow2Writer<'a> {
     /// [`NoSpace`](ErrorKind::NoSpace), [`Io`](ErrorKind::Io).
     pub fn finish(self) -> Result<()> {
         let mut state = self.state();
+        self.preallocate(&mut state, self.options.size)?;
         self.write_l2(&mut state)?;
         let l1 = state.l1.iter().flat_map(|entry| entry.to_be_bytes());
         let cluster = self.layout.geometry.cluster_size();
@@ -289,6 +322,9 @@ impl<'a> Qcow2Writer<'a> {
         self.storage.write_at(&table, cluster)?;
         // The last cluster may hold less than its space.
         self.storage.set_len(state.space.end())?;
+        if self.options.preallocation == Preallocation::Falloc {
+            self.storage.allocate(0, state.space.end())?;
+        }
         self.storage
             .write_at(&self.layout.header(&self.options), 0)?;
         self.storage.sync(SyncKind::Full)

@@ -18,7 +18,7 @@ use super::header::{CompressionType, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
 use crate::ondisk::extension::{BACKING_FORMAT, END, FEATURE_NAMES, RawExtension, RawFeatureName};
 use crate::ondisk::features;
 use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3, V2_BYTES};
-use crate::{CreateOptions, Qcow2Error};
+use crate::{CreateOptions, Preallocation, Qcow2Error};
 
 /// Names of feature bits, as QEMU spells them: type of the feature, bit, name.
 const NAMES: [(u8, u8, &str); 8] = [
@@ -88,6 +88,12 @@ impl Layout {
         if !options.size.is_multiple_of(512) || i64::try_from(options.size).is_err() {
             let expected = "a multiple of 512 below 2^63";
             return Err(field("size", options.size.to_string(), expected));
+        }
+        let preallocated = options.preallocation != Preallocation::Off;
+        if preallocated && (options.compressed || options.backing.is_some()) {
+            let found = format!("{:?}", options.preallocation);
+            let expected = "Off for compressed images and over a backing file";
+            return Err(field("preallocation", found, expected));
         }
         if let Some(backing) = &options.backing {
             let room = (1 << bits) - Self::name_offset(options, false);

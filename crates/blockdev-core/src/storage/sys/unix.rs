@@ -109,6 +109,12 @@ pub(crate) fn zero_range(file: &File, offset: u64, len: u64) -> io::Result<()> {
 }
 
 #[cfg(target_os = "linux")]
+pub(crate) fn allocate(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::empty();
+    Ok(rustix::fs::fallocate(file, flags, offset, len)?)
+}
+
+#[cfg(target_os = "linux")]
 pub(crate) fn copy_range(
     from: &File,
     offset: u64,
@@ -128,6 +134,11 @@ pub(crate) fn copy_range(
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn allocate(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
