@@ -281,3 +281,47 @@ fn over_a_backing_file_only_differences_are_stored() {
     assert_eq!(sha256_file(&over), before);
     assert_eq!(names(&dir.path().join("sub")), ["over.qcow2"]);
 }
+
+#[test]
+fn ctrl_c_leaves_the_destination_as_it_was_and_nothing_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // Long enough to be packed that the signal comes in the middle.
+    let mut bytes = vec![0u8; 192 << 20];
+    for (n, byte) in (0u32..).zip(&mut bytes) {
+        *byte = n.wrapping_mul(0x9E37_79B1).to_be_bytes()[0] & 0x3F;
+    }
+    std::fs::write(dir.path().join("disk.raw"), &bytes).unwrap();
+    let old = dir.path().join("old");
+    std::fs::write(&old, "precious").unwrap();
+    for destination in ["old", "new"] {
+        let mut command = support::command(dir.path());
+        let args = [
+            "convert",
+            "-c",
+            "-m",
+            "1",
+            "-O",
+            "qcow2",
+            "-o",
+            "cluster_size=4k",
+        ];
+        let child = command
+            .args(args)
+            .args(["--progress", "json", "disk.raw", destination]);
+        let mut child = child.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        // It has begun when it says how far it is.
+        let mut said = std::io::BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("\"done\":") || line.contains("\"done\":0,") {
+            line.clear();
+            assert!(std::io::BufRead::read_line(&mut said, &mut line).unwrap() > 0);
+        }
+        let pid = libc::pid_t::try_from(child.id()).unwrap();
+        // SAFETY: a signal to a child that is not waited for yet.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        std::io::Read::read_to_string(&mut said, &mut line).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{line}");
+        assert_eq!(names(dir.path()), ["disk.raw", "old"]);
+        assert_eq!(std::fs::read(&old).unwrap(), b"precious");
+    }
+}

@@ -1,11 +1,12 @@
 //! `convert`: a disk written out as another image.
 
 use diskweave::core::{BlockDevice, ErrorKind};
-use diskweave::{ConvertOptions, NewImage, convert, convert_over};
+use diskweave::{ConvertOptions, NewImage, Progress, convert, convert_over};
 
 use super::{new_image, shown};
 use crate::args::Convert;
 use crate::failure::Failure;
+use crate::interrupt::{INTERRUPTED, Interruptible};
 use crate::output::progress;
 
 pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
@@ -33,16 +34,19 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         options.workers = workers;
     }
     let watcher = progress::choose(args.progress_style, args.progress, args.quiet);
+    let watcher = Interruptible::new(watcher);
     let destination = &args.destination;
     let result = match &below {
-        Some(below) => convert_over(&source, below, destination, &image, &options, &*watcher),
-        None => convert(&source, destination, &image, &options, &*watcher),
+        Some(below) => convert_over(&source, below, destination, &image, &options, &watcher),
+        None => convert(&source, destination, &image, &options, &watcher),
     };
+    let interrupted = watcher.is_cancelled();
     drop(watcher);
     let both = format!("{} to {}", shown(&args.source), shown(&args.destination));
     result.map_err(|e| match e.kind() {
         // The destination: there is no reading it all the same.
         ErrorKind::Locked => Failure::about(both, e).without_hint(),
+        ErrorKind::InvalidInput if interrupted => Failure::about(both, e).with_code(INTERRUPTED),
         _ => Failure::about(both, e),
     })?;
     Ok(0)
