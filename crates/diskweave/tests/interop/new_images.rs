@@ -57,13 +57,17 @@ fn qcow2() -> Vec<Asked> {
         let mut options = qcow2::CreateOptions::new(0);
         options.cluster_bits = cluster_bits;
         options.version = 2;
-        asked.push(qcow2_asked(&options));
+        for compressed in [false, true] {
+            options.compressed = compressed;
+            asked.push(qcow2_asked(&options));
+        }
         options.version = 3;
         for refcount_order in 0..7 {
             options.refcount_order = refcount_order;
-            for features in 0..8 {
+            for features in 0..16 {
                 options.lazy_refcounts = features & 1 != 0;
                 options.extended_l2 = features & 2 != 0;
+                options.compressed = features & 8 != 0;
                 let zstd = features & 4 != 0;
                 options.compression_type = if zstd {
                     CompressionType::Zstd
@@ -88,13 +92,15 @@ fn qcow2_asked(options: &qcow2::CreateOptions) -> Asked {
         lazy_refcounts,
         extended_l2,
         compression_type,
+        compressed,
         ..
     } = options;
+    let packed = if *compressed { " packed" } else { "" };
     let bits = 1 << refcount_order;
     Asked {
         text: format!(
             "qcow2 version={version} cluster=2^{cluster_bits} refcounts={bits} \
-             lazy={lazy_refcounts} extended={extended_l2} {compression_type:?}"
+             lazy={lazy_refcounts} extended={extended_l2} {compression_type:?}{packed}"
         ),
         image: NewImage::Qcow2(options.clone()),
     }
