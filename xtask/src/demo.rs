@@ -8,14 +8,24 @@ use crate::sh::{self, Outcome};
 /// SHA-256 of the disks in the images, as others read them: see `testdata/README.md`.
 const BASE: &str = "9ce2fb1395cd2ffe7494dc11f5d950b9a99d944cf7031f737b1dbd2b9de2f0b1";
 const CHILD: &str = "ddb3c8b154efc527148e89eb8e3916f9eeb4eef87cb9c61a507c40f3967bd294";
+const MIXED: &str = "29dc2eff0b8c8499862d947cc4f5a74a05bcaebfb7777dfd5cfd3745af81913f";
 const DIRTY: &str = "fc39331a7a6144bdcefbe2c434048afd60f542b914b91c1647996c2b27a41a94";
+
+/// The images, below `testdata`.
+const IMAGES: [&str; 4] = [
+    "vhdx/chain/base.vhdx",
+    "vhdx/chain/child1.vhdx",
+    "vhdx/dirty-log.vhdx",
+    "qcow2/overlay.qcow2",
+];
 
 pub(crate) fn run() -> Outcome {
     let demo = Demo::new()?;
     let result = demo
         .dynamic()
         .and_then(|()| demo.dirty_log())
-        .and_then(|()| demo.chain());
+        .and_then(|()| demo.chain())
+        .and_then(|()| demo.mixed_chain());
     // The folder goes whether it went well or not.
     let removed = std::fs::remove_dir_all(&demo.dir).map_err(|error| error.to_string());
     result.and(removed)?;
@@ -33,8 +43,8 @@ impl Demo {
     fn new() -> Outcome<Self> {
         let dir = std::env::temp_dir().join(format!("diskweave-demo-{}", std::process::id()));
         std::fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        for image in ["chain/base.vhdx", "chain/child1.vhdx", "dirty-log.vhdx"] {
-            let from = sh::root().join("testdata/vhdx").join(image);
+        for image in IMAGES {
+            let from = sh::root().join("testdata").join(image);
             let name = Path::new(image).file_name().unwrap_or_default();
             std::fs::copy(&from, dir.join(name))
                 .map_err(|error| format!("{}: {error}", from.display()))?;
@@ -51,7 +61,7 @@ impl Demo {
         self.diskweave(0, &["convert", "-O", "raw", "base.vhdx", "base.raw"])?;
         self.diskweave(0, &["compare", "base.vhdx", "base.raw"])?;
         self.has_content("base.raw", BASE)?;
-        self.qemu_agrees("base.vhdx", "base.raw")
+        self.qemu_agrees(("vhdx", "base.vhdx"), "base.raw")
     }
 
     fn dirty_log(&self) -> Outcome {
@@ -91,6 +101,26 @@ impl Demo {
         self.diskweave(1, &["compare", "child1.vhdx", "base.vhdx"])
     }
 
+    fn mixed_chain(&self) -> Outcome {
+        title("A qcow2 overlay over a differencing VHDX over its parent");
+        let top = "overlay.qcow2";
+        self.diskweave(0, &["chain", top])?;
+        self.diskweave(0, &["info", "--backing-chain", top])?;
+        self.diskweave(0, &["check", top])?;
+        self.diskweave(0, &["convert", "-O", "raw", top, "mixed.raw"])?;
+        self.has_content("mixed.raw", MIXED)?;
+        // All three in one packed image.
+        let (packed, zstd) = ("packed.qcow2", "compression_type=zstd");
+        self.diskweave(
+            0,
+            &["convert", "-O", "qcow2", "-c", "-o", zstd, top, packed],
+        )?;
+        self.diskweave(0, &["info", packed])?;
+        self.diskweave(0, &["check", packed])?;
+        self.diskweave(0, &["compare", top, packed])?;
+        self.qemu_agrees(("qcow2", packed), "mixed.raw")
+    }
+
     fn diskweave(&self, expected: i32, arguments: &[&str]) -> Outcome {
         println!();
         let mut command = Command::new(&self.diskweave);
@@ -118,14 +148,14 @@ impl Demo {
         }
     }
 
-    fn qemu_agrees(&self, image: &str, raw: &str) -> Outcome {
+    fn qemu_agrees(&self, (format, image): (&str, &str), raw: &str) -> Outcome {
         if !sh::installed("qemu-img") {
             println!("(no qemu-img here: it is not asked for its opinion)");
             return Ok(());
         }
         println!();
         let mut command = Command::new("qemu-img");
-        command.args(["compare", "-f", "vhdx", "-F", "raw", image, raw]);
+        command.args(["compare", "-f", format, "-F", "raw", image, raw]);
         sh::run(command.current_dir(&self.dir))
     }
 }
