@@ -40,6 +40,9 @@ mod compare;
 mod convert;
 mod create;
 mod foreign;
+#[cfg(all(feature = "qcow2", feature = "vhdx"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod info;
 mod open;
 mod registry;

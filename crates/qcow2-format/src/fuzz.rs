@@ -12,6 +12,7 @@ use crate::meta::extensions::Extensions;
 use crate::meta::geometry::Geometry;
 use crate::meta::header::Header;
 use crate::meta::{references, snapshots};
+use crate::ondisk::header::MAGIC;
 use crate::ondisk::l1_entry::L1Entry;
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
 use crate::ondisk::refcount::refcount;
@@ -81,15 +82,29 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// The structures, each from the same bytes.
+/// The four bodies for single structures, each from the same bytes.
 pub fn structures(data: &[u8]) {
+    header(data);
+    entries(data);
+    refcounts(data);
+    snapshot_table(data);
+}
+
+/// The header and what follows it in the first cluster.
+pub fn header(data: &[u8]) {
     let _ = Header::decode(data);
     let _ = Extensions::decode(data, 0);
-    let mut at = 0;
-    while let Ok(Some((_, next))) = snapshots::decode(data, at, 0) {
-        at = next;
+    let _ = inspect::first_cluster(&*memory(data));
+    if let Ok(image) = Qcow2Image::open(memory(data), &options()) {
+        assert!(u64::from(image.header().l1_size) >= image.geometry().l1_entries());
     }
-    let _ = inspect::first_cluster(&MemoryStorage::from(data.to_vec()));
+}
+
+/// An L1 table, and L2 tables behind it: the tables of an image that is sound otherwise.
+pub fn entries(data: &[u8]) {
+    let frame = Frame::of(data);
+    let image = frame.around(data, L1_CLUSTER);
+    open_and_read(&image);
     let words = data.chunks_exact(8);
     let words: Vec<u64> = words
         .map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")))
@@ -108,9 +123,100 @@ pub fn structures(data: &[u8]) {
         let _ = references::bitmap_entry(pair[0], cluster);
         let _ = references::l2_entry(&rules, entry, subclusters);
         let _ = rules.part(entry, subclusters, pair[1] % cluster, 0);
+    }
+}
+
+/// A refcount table and blocks behind it, in a check of an image that is sound otherwise.
+pub fn refcounts(data: &[u8]) {
+    check(&Frame::of(data).around(data, REFCOUNT_CLUSTER));
+    for block in data.chunks_exact(16) {
         for order in 0..7 {
-            let block = &data[n * 16..n * 16 + 16];
             let _ = refcount(block, 128 / (1 << order) - 1, order);
+        }
+    }
+}
+
+/// A snapshot table, and L1 tables behind it, of an image that is sound otherwise.
+pub fn snapshot_table(data: &[u8]) {
+    let mut at = 0;
+    while let Ok(Some((_, next))) = snapshots::decode(data, at, 0) {
+        at = next;
+    }
+    let image = Frame::of(data).around(data, SNAPSHOT_CLUSTER);
+    open_and_read(&image);
+    check(&image);
+}
+
+/// Where a [`Frame`] has its structures, in clusters.
+const REFCOUNT_CLUSTER: usize = 1;
+const L1_CLUSTER: usize = 2;
+const SNAPSHOT_CLUSTER: usize = 3;
+
+/// A sound header around structures of the fuzzer's, chosen by their last bytes.
+struct Frame {
+    cluster_bits: u8,
+    refcount_order: u8,
+    features: u8,
+    snapshots: u8,
+}
+
+impl Frame {
+    fn of(data: &[u8]) -> Self {
+        let byte = |n| data.iter().rev().nth(n).copied().unwrap_or_default();
+        let extended = byte(0) & 1 != 0;
+        Self {
+            // Small clusters have more of everything, extended entries need large ones.
+            cluster_bits: if extended { 14 } else { 9 + byte(0) / 2 % 4 },
+            refcount_order: byte(1) % 7,
+            features: if extended { 1 << 4 } else { 0 },
+            snapshots: byte(2) % 8,
+        }
+    }
+
+    /// An image that has `data` from cluster `at` on.
+    fn around(&self, data: &[u8], at: usize) -> Vec<u8> {
+        let cluster = 1usize << self.cluster_bits;
+        let mut image = vec![0; 4 * cluster];
+        let mut set = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+        let place = |n: usize| (n as u64 * cluster as u64).to_be_bytes();
+        set(0, &MAGIC);
+        set(4, &3u32.to_be_bytes());
+        set(20, &u32::from(self.cluster_bits).to_be_bytes());
+        set(24, &(1u64 << 20).to_be_bytes());
+        let entries = u32::try_from(cluster / 8).expect("small");
+        set(36, &entries.to_be_bytes());
+        set(40, &place(L1_CLUSTER));
+        set(48, &place(REFCOUNT_CLUSTER));
+        set(56, &1u32.to_be_bytes());
+        set(60, &u32::from(self.snapshots).to_be_bytes());
+        set(64, &place(SNAPSHOT_CLUSTER));
+        set(79, &[self.features]);
+        set(96, &u32::from(self.refcount_order).to_be_bytes());
+        set(100, &104u32.to_be_bytes());
+        let from = at * cluster;
+        if image.len() < from + data.len() {
+            image.resize((from + data.len()).next_multiple_of(cluster), 0);
+        }
+        image[from..from + data.len()].copy_from_slice(data);
+        image
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_sound_so_that_what_fails_is_the_fuzzers() {
+        for last in [0, 1, 2, 4, 6] {
+            for order in 0..7 {
+                let frame = Frame::of(&[0, order, last]);
+                let image = frame.around(&[], L1_CLUSTER);
+                let disk = Qcow2Image::open(memory(&image), &options()).unwrap();
+                assert_eq!(disk.geometry().size(), 1 << 20);
+                assert_eq!(disk.header().refcount_order, u32::from(order));
+                assert_eq!(disk.geometry().has_extended_l2(), last == 1);
+            }
         }
     }
 }

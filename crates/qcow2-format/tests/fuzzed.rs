@@ -10,7 +10,10 @@ type Body = fn(&[u8]);
 const TARGETS: &[(&str, Body)] = &[
     ("qcow2_open", fuzz::open_and_read),
     ("qcow2_check", fuzz::check),
-    ("qcow2_structures", fuzz::structures),
+    ("qcow2_header", fuzz::header),
+    ("qcow2_entries", fuzz::entries),
+    ("qcow2_refcounts", fuzz::refcounts),
+    ("qcow2_snapshots", fuzz::snapshot_table),
 ];
 
 fn folder(name: &str) -> PathBuf {

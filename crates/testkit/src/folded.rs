@@ -16,6 +16,9 @@ use crate::mutate::fix_vhdx_checksums;
 /// Unfolded images are never longer: longer ones would only be slower.
 pub const LARGEST: usize = 12 << 20;
 
+/// Most images in one input of several.
+pub const MOST_IMAGES: usize = 4;
+
 const UNIT: usize = 64;
 const LENGTH_UNIT: usize = 512;
 const KEEP_CHECKSUMS: u8 = 1;
@@ -68,6 +71,45 @@ pub fn fold(image: &[u8], keep_checksums: bool) -> Vec<u8> {
     folded
 }
 
+/// Several images, and a byte for the choices that are not in them. Before each image but the
+/// fourth stands its folded length in three bytes, the lowest first, and a byte that means nothing.
+#[must_use]
+pub fn unfold_all(data: &[u8]) -> (u8, Vec<Vec<u8>>) {
+    let Some((&choice, mut rest)) = data.split_first() else {
+        return (0, Vec::new());
+    };
+    let mut images = Vec::new();
+    while images.len() + 1 < MOST_IMAGES
+        && let Some((length, behind)) = rest.split_first_chunk::<4>()
+        && let Some((folded, behind)) = behind.split_at_checked(u24(length))
+    {
+        images.push(unfold(folded));
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        images.push(unfold(rest));
+    }
+    (choice, images)
+}
+
+/// What [`unfold_all`] takes apart, of images that are folded already.
+///
+/// # Panics
+/// When there are more than [`MOST_IMAGES`].
+#[must_use]
+pub fn fold_all(choice: u8, folded: &[Vec<u8>]) -> Vec<u8> {
+    assert!(folded.len() <= MOST_IMAGES);
+    let mut data = vec![choice];
+    for (n, image) in folded.iter().enumerate() {
+        if n + 1 < MOST_IMAGES {
+            data.extend_from_slice(&number(image.len()));
+            data.push(0);
+        }
+        data.extend_from_slice(image);
+    }
+    data
+}
+
 fn u24(bytes: &[u8; 4]) -> usize {
     usize::from(bytes[0]) | usize::from(bytes[1]) << 8 | usize::from(bytes[2]) << 16
 }
@@ -99,6 +141,17 @@ mod tests {
         assert!(folded.len() < 50_000);
         assert!(unfold(&folded) == image);
         assert!(unfold(&fold(&[], true)).is_empty());
+    }
+
+    #[test]
+    fn several_images_come_apart_as_they_were_put_together() {
+        for count in 0..=MOST_IMAGES {
+            let images: Vec<_> = (1..=count)
+                .map(|n| vec![u8::try_from(n).unwrap(); n * 512])
+                .collect();
+            let folded: Vec<_> = images.iter().map(|image| fold(image, true)).collect();
+            assert_eq!(unfold_all(&fold_all(7, &folded)), (7, images));
+        }
     }
 
     #[test]
