@@ -63,8 +63,14 @@ impl Content {
 
     /// Writes the disk to the raw file `path`, with holes where nothing is.
     pub(crate) fn save(&self, path: &Path) -> Result<(), String> {
+        File::create(path).map_err(|error| error.to_string())?;
+        self.save_over(path)
+    }
+
+    /// Writes the pieces over what the raw file `path` holds.
+    pub(crate) fn save_over(&self, path: &Path) -> Result<(), String> {
         let save = || {
-            let mut file = File::create(path)?;
+            let mut file = File::options().write(true).open(path)?;
             file.set_len(self.size)?;
             for piece in &self.pieces {
                 file.seek(SeekFrom::Start(piece.offset))?;

@@ -1,7 +1,7 @@
 //! Every kind of image that can be made. What a writer learns to do is added here and nowhere else.
 
 use diskweave::NewImage;
-use diskweave::qcow2::{self, CompressionType};
+use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
 use diskweave::vhdx;
 
 /// An image to be made, in words as well.
@@ -11,8 +11,9 @@ pub(crate) struct Asked {
     pub(crate) image: NewImage,
 }
 
-/// One for each format, with all combinations of its options.
-pub(crate) const GENERATORS: &[fn() -> Vec<Asked>] = &[raw, vhdx, qcow2];
+/// One for each format, with all combinations of its options, and those that go with few others.
+pub(crate) const GENERATORS: &[fn() -> Vec<Asked>] =
+    &[raw, vhdx, qcow2, qcow2_set_aside, qcow2_over];
 
 /// What all generators give.
 pub(crate) fn all() -> Vec<Asked> {
@@ -84,6 +85,47 @@ fn qcow2() -> Vec<Asked> {
     asked
 }
 
+/// Space set aside, which is for images that are neither packed nor over a backing file.
+fn qcow2_set_aside() -> Vec<Asked> {
+    use Preallocation::{Falloc, Full, Metadata};
+    let mut asked = Vec::new();
+    for cluster_bits in [9, 12, 14, 16, 21] {
+        for preallocation in [Metadata, Falloc, Full] {
+            for features in 0..3 {
+                let mut options = qcow2::CreateOptions::new(0);
+                options.cluster_bits = cluster_bits;
+                options.preallocation = preallocation;
+                options.extended_l2 = features == 1 && cluster_bits >= 14;
+                options.version = if features == 2 { 2 } else { 3 };
+                asked.push(qcow2_asked(&options));
+            }
+        }
+    }
+    asked
+}
+
+/// Over a backing file of each format, named as `base.FORMAT`.
+fn qcow2_over() -> Vec<Asked> {
+    let mut asked = Vec::new();
+    for cluster_bits in [9, 12, 14, 16, 18, 21] {
+        for format in ["raw", "qcow2", "vhdx"] {
+            for features in 0..8 {
+                let mut options = qcow2::CreateOptions::new(0);
+                options.cluster_bits = cluster_bits;
+                options.compressed = features & 1 != 0;
+                options.extended_l2 = features & 2 != 0 && cluster_bits >= 14;
+                options.version = if features & 6 == 4 { 2 } else { 3 };
+                options.backing = Some(Backing {
+                    name: format!("base.{format}"),
+                    format: format.into(),
+                });
+                asked.push(qcow2_asked(&options));
+            }
+        }
+    }
+    asked
+}
+
 fn qcow2_asked(options: &qcow2::CreateOptions) -> Asked {
     let qcow2::CreateOptions {
         version,
@@ -93,14 +135,18 @@ fn qcow2_asked(options: &qcow2::CreateOptions) -> Asked {
         extended_l2,
         compression_type,
         compressed,
+        backing,
+        preallocation,
         ..
     } = options;
+    let below = backing.as_ref().map_or("nothing", |below| &below.name);
     let packed = if *compressed { " packed" } else { "" };
     let bits = 1 << refcount_order;
     Asked {
         text: format!(
             "qcow2 version={version} cluster=2^{cluster_bits} refcounts={bits} \
-             lazy={lazy_refcounts} extended={extended_l2} {compression_type:?}{packed}"
+             lazy={lazy_refcounts} extended={extended_l2} {compression_type:?}{packed} \
+             preallocation={preallocation:?} over {below}"
         ),
         image: NewImage::Qcow2(options.clone()),
     }

@@ -5,8 +5,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use diskweave::qcow2::{self, CompressionType};
-use diskweave::{ConvertOptions, NewImage, NoProgress, OpenDisk, convert, vhdx};
+use diskweave::core::locate::ChainPolicy;
+use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
+use diskweave::{ConvertOptions, NewImage, NoProgress, OpenDisk, convert, convert_over, vhdx};
 use serde_json::{Value, json};
 use testkit::Rng;
 use testkit::corpus::sha256_file;
@@ -40,7 +41,14 @@ pub(crate) fn cases() -> Vec<Ours> {
 
 /// Mostly small; now and then empty, no whole number of sectors, or above one chunk and one L2 table.
 fn size(rng: &mut Rng, image: &NewImage) -> u64 {
-    let fixed = matches!(image, NewImage::Vhdx(options) if options.fixed);
+    let fixed = match image {
+        NewImage::Vhdx(options) => options.fixed,
+        NewImage::Qcow2(options) => options.preallocation != Preallocation::Off,
+        _ => false,
+    };
+    if matches!(image, NewImage::Qcow2(options) if options.backing.is_some()) {
+        return (1 + rng.below(8 << 20)).next_multiple_of(512);
+    }
     let fine = matches!(image, NewImage::Qcow2(options) if options.cluster_bits < 12);
     match rng.below(16) {
         0 if !matches!(image, NewImage::Vhdx(_)) => 0,
@@ -56,6 +64,11 @@ impl Ours {
     fn convert(&self, dir: &Path) -> Result<(), String> {
         let mut rng = Rng::new(self.seed ^ 0xD15C);
         let source = dir.join("source.raw");
+        if let NewImage::Qcow2(options) = &self.asked.image
+            && let Some(below) = &options.backing
+        {
+            return self.convert_over(dir, below, &mut rng);
+        }
         Content::random(&mut rng, self.size).save(&source)?;
         let disk = OpenDisk::new().format("raw").open(&source);
         let disk = disk.map_err(|error| error.to_string())?;
@@ -72,6 +85,34 @@ impl Ours {
         let padded = std::fs::OpenOptions::new().write(true).open(&source);
         padded
             .and_then(|file| file.set_len(self.size.next_multiple_of(sector)))
+            .map_err(|error| error.to_string())
+    }
+
+    /// As [`convert`](Self::convert), over a disk that is as long, shorter or longer, and mostly the
+    /// same.
+    fn convert_over(&self, dir: &Path, below: &Backing, rng: &mut Rng) -> Result<(), String> {
+        let size = match rng.below(3) {
+            0 => self.size,
+            1 => (self.size / 2).next_multiple_of(512),
+            _ => self.size + (1 << 20),
+        };
+        let (base, source) = (dir.join("base.raw"), dir.join("source.raw"));
+        Content::random(rng, size).save(&base)?;
+        std::fs::copy(&base, &source).map_err(|error| error.to_string())?;
+        Content::random(rng, self.size).save_over(&source)?;
+        if below.format != "raw" {
+            let arguments = ["convert", "-f", "raw", "-O", &below.format];
+            let arguments = [&arguments[..], &["base.raw", &below.name]].concat();
+            run(dir, "qemu-img", &arguments)?;
+        }
+        let open = |format: &str, path: &Path| {
+            let disk = OpenDisk::new().format(format).open(path);
+            disk.map_err(|error| error.to_string())
+        };
+        let backing = open(&below.format, &dir.join(&below.name))?;
+        let (disk, to) = (open("raw", &source)?, dir.join("disk"));
+        let (image, options) = (&self.asked.image, ConvertOptions::default());
+        convert_over(&disk, &backing, to, image, &options, &NoProgress)
             .map_err(|error| error.to_string())
     }
 
@@ -110,6 +151,11 @@ impl Ours {
         };
         let found = &specific["compression-type"];
         expect("compression-type", found, json!(compression))?;
+        if let Some(below) = &options.backing {
+            expect("backing file", &info["backing-filename"], json!(below.name))?;
+            let format = &info["backing-filename-format"];
+            expect("backing format", format, json!(below.format))?;
+        }
         if options.version == 2 {
             return expect("compat", &specific["compat"], json!("0.10"));
         }
@@ -175,7 +221,8 @@ fn seven_zip() -> Option<&'static SevenZip> {
 impl Case for Ours {
     fn run(&self, dir: &Path) -> Result<(), String> {
         self.convert(dir)?;
-        let disk = OpenDisk::new().open(dir.join("disk"));
+        let open = OpenDisk::new().policy(ChainPolicy::Beneath(dir.to_path_buf()));
+        let disk = open.open(dir.join("disk"));
         same(
             &disk.map_err(|error| error.to_string())?,
             &dir.join("source.raw"),

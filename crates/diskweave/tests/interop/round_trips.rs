@@ -7,6 +7,7 @@ use std::path::Path;
 
 use diskweave::chain::Chain;
 use diskweave::core::{BlockDevice, ExtentKind, Extents};
+use diskweave::qcow2::Preallocation;
 use diskweave::{ConvertOptions, NewImage, NoProgress, OpenDisk, convert};
 use testkit::Rng;
 
@@ -25,7 +26,13 @@ pub(crate) struct RoundTrip {
 }
 
 pub(crate) fn cases() -> Vec<RoundTrip> {
-    let formats: Vec<Vec<Asked>> = GENERATORS.iter().map(|generate| generate()).collect();
+    let mut formats: Vec<Vec<Asked>> = GENERATORS.iter().map(|generate| generate()).collect();
+    for of_format in &mut formats {
+        // What holds only differences is no whole disk.
+        let over = |image: &NewImage| matches!(image, NewImage::Qcow2(o) if o.backing.is_some());
+        of_format.retain(|asked| !over(&asked.image));
+    }
+    formats.retain(|of_format| !of_format.is_empty());
     let raw = all().swap_remove(0);
     assert_eq!(raw.image, NewImage::Raw, "the first of all");
     (0..120)
@@ -40,7 +47,9 @@ pub(crate) fn cases() -> Vec<RoundTrip> {
             steps.push(raw.clone());
             let small = steps.iter().any(|step| match &step.image {
                 NewImage::Vhdx(options) => options.fixed,
-                NewImage::Qcow2(options) => options.cluster_bits < 12,
+                NewImage::Qcow2(options) => {
+                    options.cluster_bits < 12 || options.preallocation != Preallocation::Off
+                }
                 _ => false,
             });
             // In sectors of every size, for no format keeps less.
@@ -60,6 +69,7 @@ fn unit(image: &NewImage) -> Option<u64> {
     match image {
         NewImage::Vhdx(options) if options.fixed => None,
         NewImage::Vhdx(options) => Some(options.block_size.into()),
+        NewImage::Qcow2(options) if options.preallocation != Preallocation::Off => None,
         NewImage::Qcow2(options) => Some(1 << options.cluster_bits),
         _ => Some(RAW_UNIT),
     }
