@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Show an image's structures, field by field
     Sections(Sections),
+    /// List the internal snapshots of an image
+    Snapshot(Snapshot),
     /// Show an image and its parents: how each was found, and whether it belongs
     Chain(Chain),
 }
@@ -347,6 +349,23 @@ pub(crate) struct Chain {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
+    /// The image
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// List them, which is all that can be done with them yet
+    #[arg(short, long)]
+    list: bool,
     /// The image
     pub(crate) file: PathBuf,
 }

@@ -47,6 +47,7 @@ pub fn open_and_read(data: &[u8]) {
             .expect("an image with a data file takes one");
     }
     let snapshots = image.snapshots().unwrap_or_default();
+    let _ = image.bitmaps();
     walk(image);
     for snapshot in snapshots.iter().take(SNAPSHOTS) {
         if let Ok(image) = Qcow2Image::open_snapshot(memory(data), &snapshot.id, &options()) {

@@ -11,6 +11,7 @@ use blockdev_core::{
 use crate::inspect::{self, FirstCluster};
 use crate::io::decompress::Unpacked;
 use crate::io::tables::Tables;
+use crate::meta::bitmaps::Bitmap;
 use crate::meta::cluster::{Rules, Source};
 use crate::meta::extensions::Extensions;
 use crate::meta::geometry::Geometry;
@@ -77,6 +78,14 @@ impl Qcow2Image {
     /// As [`inspect::snapshots`](crate::inspect::snapshots).
     pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
         inspect::snapshots(&*self.storage, &self.first.header)
+    }
+
+    /// Every bitmap kept in the image, in the order of the directory.
+    ///
+    /// # Errors
+    /// As [`inspect::bitmaps`](crate::inspect::bitmaps).
+    pub fn bitmaps(&self) -> Result<Vec<Bitmap>> {
+        inspect::bitmaps(&*self.storage, &self.first)
     }
 }
 

@@ -41,6 +41,7 @@ pub use error::Qcow2Error;
 pub use image::Qcow2Image;
 pub use io::check::check;
 pub use io::create::Qcow2Writer;
+pub use meta::bitmaps::Bitmap;
 pub use meta::extensions::{BitmapsExtension, Extensions, FeatureName, UnknownExtension};
 pub use meta::geometry::Geometry;
 pub use meta::header::{CompressionType, Header};
@@ -50,5 +51,6 @@ pub use ondisk::l2_entry::{L2Entry, SubclusterBits};
 
 /// Views of single structures, for files whole or damaged.
 pub mod inspect {
+    pub use crate::io::bitmaps::bitmaps;
     pub use crate::io::inspect::{FirstCluster, first_cluster, snapshots};
 }

@@ -2,7 +2,8 @@
 
 use diskweave::ImageInfo;
 use diskweave::core::{Layer, Result as CoreResult};
-use serde::Serialize;
+use diskweave::qcow2::Snapshot;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{qcow2_facts, shown, vhdx_facts};
@@ -10,7 +11,7 @@ use crate::args::{Info, Output};
 use crate::failure::Failure;
 use crate::output::plain::{plain, print};
 use crate::output::size::human;
-use crate::output::{json, tree};
+use crate::output::{json, snapshot_table, tree};
 
 pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
     let about = |e| Failure::about(shown(&args.file), e);
@@ -49,8 +50,8 @@ pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
 #[serde(rename_all = "kebab-case")]
 struct Image {
     children: Vec<Child>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    snapshots: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_json")]
+    snapshots: Vec<Snapshot>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backing_filename_format: Option<String>,
     virtual_size: u64,
@@ -72,6 +73,10 @@ struct Image {
 struct Child {
     name: &'static str,
     info: File,
+}
+
+fn as_json<S: Serializer>(snapshots: &[Snapshot], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(snapshots.iter().map(qcow2_facts::snapshot))
 }
 
 /// The file beneath an image.
@@ -112,9 +117,11 @@ impl Image {
             cluster_size: info.block_size,
             format: info.format,
             actual_size: info.allocated_len,
-            format_specific: vhdx_facts::of_layer(layer)
-                .or_else(|| qcow2_facts::of_layer(layer))
-                .map(|data| json!({ "type": info.format, "data": data })),
+            format_specific: match vhdx_facts::of_layer(layer) {
+                None => qcow2_facts::of_layer(layer)?,
+                facts => facts,
+            }
+            .map(|data| json!({ "type": info.format, "data": data })),
             full_backing_filename: info.parent_path.as_ref().map(|p| p.display().to_string()),
             backing_filename: parent
                 .and_then(|parent| parent.names.first())
@@ -150,6 +157,7 @@ impl Image {
         if let Some(format) = &self.backing_filename_format {
             out += &format!("backing file format: {}\n", plain(format));
         }
+        out += &snapshot_table::text(&self.snapshots);
         if let Some(specific) = &self.format_specific {
             out += "Format specific information:\n";
             let mut data = specific["data"].clone();

@@ -10,6 +10,7 @@ mod map;
 mod new_image;
 mod qcow2_facts;
 mod sections;
+mod snapshot;
 mod vhdx_facts;
 
 use std::fmt::Display;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Compare(args) => compare::run(args),
         Command::Check(args) => check::run(args),
         Command::Sections(args) => sections::run(args),
+        Command::Snapshot(args) => snapshot::run(args),
         Command::Chain(args) => chain::run(args),
     }
 }

@@ -1,12 +1,14 @@
 //! What `info` tells of a qcow2 image beyond what every image has, in `qemu-img`'s words.
 
 use diskweave::core::{Layer, Result};
-use diskweave::qcow2::{Qcow2Image, Snapshot};
+use diskweave::qcow2::{Bitmap, Qcow2Image, Snapshot};
 use serde_json::{Value, json};
 
 /// The facts, if `layer` is a qcow2 image.
-pub(crate) fn of_layer(layer: &dyn Layer) -> Option<Value> {
-    let image = layer.as_any().downcast_ref::<Qcow2Image>()?;
+pub(crate) fn of_layer(layer: &dyn Layer) -> Result<Option<Value>> {
+    let Some(image) = layer.as_any().downcast_ref::<Qcow2Image>() else {
+        return Ok(None);
+    };
     let header = image.header();
     let mut facts = json!({
         "compat": if header.version < 3 { "0.10" } else { "1.1" },
@@ -14,9 +16,13 @@ pub(crate) fn of_layer(layer: &dyn Layer) -> Option<Value> {
     });
     if header.version < 3 {
         facts["refcount-bits"] = header.refcount_bits().into();
-        return Some(facts);
+        return Ok(Some(facts));
     }
     facts["lazy-refcounts"] = header.has_lazy_refcounts().into();
+    let bitmaps: Vec<Value> = image.bitmaps()?.iter().map(bitmap).collect();
+    if !bitmaps.is_empty() {
+        facts["bitmaps"] = bitmaps.into();
+    }
     facts["refcount-bits"] = header.refcount_bits().into();
     if header.has_data_file() {
         if let Some(name) = &image.extensions().data_file {
@@ -26,18 +32,28 @@ pub(crate) fn of_layer(layer: &dyn Layer) -> Option<Value> {
     }
     facts["corrupt"] = header.is_corrupt().into();
     facts["extended-l2"] = header.has_extended_l2().into();
-    Some(facts)
+    Ok(Some(facts))
+}
+
+fn bitmap(bitmap: &Bitmap) -> Value {
+    let flags = [("in-use", bitmap.in_use), ("auto", bitmap.auto)];
+    let flags: Vec<&str> = flags
+        .into_iter()
+        .filter_map(|(name, set)| set.then_some(name))
+        .collect();
+    json!({ "flags": flags, "name": bitmap.name, "granularity": bitmap.granularity() })
 }
 
 /// The internal snapshots, if `layer` is a qcow2 image that has any.
-pub(crate) fn snapshots(layer: &dyn Layer) -> Result<Vec<Value>> {
+pub(crate) fn snapshots(layer: &dyn Layer) -> Result<Vec<Snapshot>> {
     match layer.as_any().downcast_ref::<Qcow2Image>() {
-        Some(image) => Ok(image.snapshots()?.iter().map(snapshot).collect()),
+        Some(image) => image.snapshots(),
         None => Ok(Vec::new()),
     }
 }
 
-fn snapshot(snapshot: &Snapshot) -> Value {
+/// A snapshot as JSON tells of it.
+pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
     const NANOSECONDS: u64 = 1_000_000_000;
     let mut value = json!({
         "vm-clock-nsec": snapshot.vm_clock_nsec % NANOSECONDS,

@@ -14,7 +14,7 @@ pub(crate) fn text(value: &Value, indent: usize) -> String {
 /// Item number `number` of a list, as lines, `indent` spaces in: for lists too long to be held.
 pub(crate) fn numbered(number: usize, value: &Value, indent: usize) -> String {
     let mut out = String::new();
-    item(&format!("[{number}]"), value, indent, &mut out);
+    item(&format!("[{number}]:"), value, indent, &mut out);
     out
 }
 
@@ -44,6 +44,7 @@ fn item(label: &str, value: &Value, indent: usize, out: &mut String) {
             out.push_str(&format!("{:indent$}{label}\n", ""));
             write(value, indent + 4, out);
         }
+        Value::Array(_) => out.push_str(&format!("{:indent$}{label}\n", "")),
         plain => out.push_str(&format!("{:indent$}{label} {}\n", "", leaf(plain))),
     }
 }
@@ -51,8 +52,7 @@ fn item(label: &str, value: &Value, indent: usize, out: &mut String) {
 fn leaf(value: &Value) -> String {
     match value {
         Value::String(text) => plain(text),
-        Value::Object(_) | Value::Array(_) => "none".into(),
-        Value::Null => "none".into(),
+        Value::Object(_) | Value::Null => "none".into(),
         other => other.to_string(),
     }
 }
@@ -70,7 +70,7 @@ mod tests {
         let text = text(&value, 2);
         assert_eq!(
             text,
-            "  name: a\\u{1b}[2Jb\\n\n  path: .\\base.vhdx\n  list:\n      [0] 1\n      [1]\n          \
+            "  name: a\\u{1b}[2Jb\\n\n  path: .\\base.vhdx\n  list:\n      [0]: 1\n      [1]:\n          \
              \\u{7}: none\n"
         );
     }

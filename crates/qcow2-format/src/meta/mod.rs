@@ -1,6 +1,7 @@
 //! Validated state and decisions: from bytes and numbers to values, without I/O.
 
 pub(crate) mod backing_name;
+pub(crate) mod bitmaps;
 pub(crate) mod cluster;
 pub(crate) mod counts;
 pub(crate) mod extensions;
