@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Map(Map),
     /// Make an empty image, or one over a backing file
     Create(Create),
+    /// Tell how much space an image will take, before it is made
+    Measure(Measure),
     /// Write a disk out as another image
     Convert(Convert),
     /// Compare what two disks read: exit code 0 the same, 1 different, 2 failed
@@ -368,4 +370,33 @@ pub(crate) struct Snapshot {
     list: bool,
     /// The image
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Measure {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the source; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Format of the image to be made
+    #[arg(
+        short = 'O',
+        long = "output-format",
+        default_value = "raw",
+        value_name = "FMT"
+    )]
+    pub(crate) output_format: String,
+    /// Options of that format: KEY=VALUE, several with commas between
+    #[arg(short, long = "options", value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// Of an empty disk of so many bytes
+    #[arg(long, value_name = "BYTES", value_parser = size::parse, conflicts_with = "file",
+          required_unless_present = "file")]
+    pub(crate) size: Option<u64>,
+    /// The disk to be written out
+    pub(crate) file: Option<PathBuf>,
 }

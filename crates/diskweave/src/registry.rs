@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use blockdev_chain::Chain;
-use blockdev_core::{Error, ErrorKind, FormatDriver, Layer, RawDriver, Result, Storage, SyncKind};
+use blockdev_core::{
+    BlockDevice, Error, ErrorKind, FormatDriver, Layer, Measurement, RawDriver, Result, Storage,
+    SyncKind, stored_units,
+};
 
 use crate::convert::raw;
 use crate::{ConvertOptions, Progress};
@@ -104,6 +107,51 @@ impl NewImage {
         }
     }
 
+    /// Tells how long the image of `source` will be, or of an empty disk of `size` bytes where there
+    /// is no source. No byte is read: what `source` stores counts, zeros or not, so that the image
+    /// may turn out shorter than is required, and never longer.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](blockdev_core::ErrorKind::InvalidInput) with the option the format does not
+    /// allow, [`NeedsParent`](blockdev_core::ErrorKind::NeedsParent) where a parent is missing, and
+    /// those of finding out what `source` stores.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use diskweave::NewImage;
+    ///
+    /// let measured = NewImage::Raw.measure(1 << 20, None)?;
+    /// assert_eq!(measured.required, 1 << 20);
+    /// # Ok::<(), diskweave::core::Error>(())
+    /// ```
+    pub fn measure(&self, size: u64, source: Option<&dyn BlockDevice>) -> Result<Measurement> {
+        let size = source.map_or(size, BlockDevice::size);
+        let stored = |unit: u64| source.map_or(Ok(0), |source| stored_units(source, unit));
+        match self {
+            // In whole sectors, as QEMU counts them.
+            Self::Raw => sectors(size, 512).map(|size| Measurement {
+                required: size,
+                fully_allocated: size,
+            }),
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(create) => {
+                let mut create = create.clone();
+                create.virtual_size = sectors(size, create.logical_sector_size)?;
+                // Judges the options before they are worked with.
+                create.measure(0)?;
+                create.measure(stored(create.block_size.into())?)
+            }
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(create) => {
+                let mut create = create.clone();
+                create.size = sectors(size, 512)?;
+                create.measure(0)?;
+                create.measure(stored(1 << create.cluster_bits)?)
+            }
+        }
+    }
+
     /// Makes the image of `source` in `storage`, which is empty; it is durable then. Over `backing`
     /// it holds only what differs.
     pub(crate) fn fill(
@@ -120,7 +168,6 @@ impl NewImage {
             Self::Raw => raw::fill(source, &*storage, options, progress),
             #[cfg(feature = "vhdx")]
             Self::Vhdx(create) => {
-                use blockdev_core::BlockDevice;
                 let mut create = create.clone();
                 let sector = u64::from(create.logical_sector_size.max(1));
                 create.virtual_size = source.size().next_multiple_of(sector);
@@ -130,7 +177,6 @@ impl NewImage {
             }
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => {
-                use blockdev_core::BlockDevice;
                 let mut create = create.clone();
                 create.size = source.size().next_multiple_of(512);
                 let writer = match backing {

@@ -7,6 +7,7 @@ mod convert;
 mod create;
 mod info;
 mod map;
+mod measure;
 mod new_image;
 mod qcow2_facts;
 mod sections;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Info(args) => info::run(args),
         Command::Map(args) => map::run(args),
         Command::Create(args) => create::run(args),
+        Command::Measure(args) => measure::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Check(args) => check::run(args),

@@ -172,6 +172,13 @@ impl Layout {
         blocks
     }
 
+    /// Clusters of the file once every cluster of the disk has its own.
+    pub(crate) fn clusters_of_full_disk(&self) -> u64 {
+        let data = self.geometry.size().div_ceil(self.geometry.cluster_size());
+        let used = self.first_free() + self.geometry.l1_entries() + data;
+        used + self.blocks_for(used) - 1
+    }
+
     /// The header and its extensions.
     pub(crate) fn header(&self, options: &CreateOptions) -> Vec<u8> {
         let cluster = self.geometry.cluster_size();

@@ -8,6 +8,7 @@ pub(crate) mod extensions;
 pub(crate) mod geometry;
 pub(crate) mod header;
 pub(crate) mod layout;
+pub(crate) mod measure;
 pub(crate) mod references;
 pub(crate) mod snapshots;
 pub(crate) mod space;

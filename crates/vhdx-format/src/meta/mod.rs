@@ -11,6 +11,7 @@ pub(crate) mod headers;
 pub(crate) mod layout;
 pub(crate) mod locator;
 pub(crate) mod log;
+pub(crate) mod measure;
 pub(crate) mod metadata;
 pub(crate) mod parent_path;
 pub(crate) mod problem;
