@@ -21,6 +21,9 @@ pub enum NameKind {
     Volume,
     /// From the root of the host's file system.
     Absolute,
+    /// With a prefix that says how to get at it, as `json:` and `nbd:` do. It is no path, unless
+    /// whoever trusts the image makes one of it, which starts from the working directory then.
+    Protocol,
 }
 
 impl NameKind {
@@ -31,6 +34,7 @@ impl NameKind {
             Self::Relative => "relative",
             Self::Volume => "volume",
             Self::Absolute => "absolute",
+            Self::Protocol => "protocol",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From a top image to the whole chain.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use blockdev_core::locate::{ChainPolicy, HostOpener, Opener};
@@ -8,6 +9,7 @@ use blockdev_core::{Error, ErrorKind, FormatDriver, LockMode, OpenMode, OpenOpti
 use crate::chain::Chain;
 use crate::follow::Search;
 use crate::link::{Link, Quoted};
+use crate::protocol;
 use crate::top::{Source, Top};
 
 /// Opens an image and the parents it names, as far as a policy allows.
@@ -110,7 +112,8 @@ impl<'a> ChainBuilder<'a> {
         self
     }
 
-    /// The format of parents whose child declares none.
+    /// The format of parents whose child declares none; and where linkage is not verified, also of
+    /// parents of a child that recorded one's identity, which says no more of them then.
     #[must_use]
     pub fn parent_format(mut self, format: impl Into<String>) -> Self {
         self.parent_format = Some(format.into());
@@ -192,13 +195,25 @@ impl<'a> ChainBuilder<'a> {
                 format!("{child} names a parent, but the chain has its limit of {limit} layers"),
             ));
         }
+        let reference = match self.policy {
+            ChainPolicy::Any => {
+                let named = |error: Error| error.context(format_args!("parent of {child}"));
+                protocol::resolved(reference).map_err(named)?
+            }
+            _ => Cow::Borrowed(reference),
+        };
+        // A child that records its parent's identity speaks of parents of its own kind. Where no
+        // identity is asked for, neither is the kind.
+        let any_kind = !self.verify_linkage && !reference.expected.is_empty();
+        let general = self.parent_format.as_ref();
         // Of several words of the caller the last one counts.
         let mut by_caller = self.layer_formats.iter().rev();
         let by_caller = by_caller.find(|(layer, _)| *layer == depth);
         let format = by_caller
             .map(|(_, format)| format)
+            .or(general.filter(|_| any_kind))
             .or(reference.format.as_ref())
-            .or(self.parent_format.as_ref());
+            .or(general);
         let Some(format) = format else {
             return Err(Error::new(
                 ErrorKind::Policy,
@@ -213,7 +228,7 @@ impl<'a> ChainBuilder<'a> {
             options,
             links,
             child,
-            reference,
+            reference: &reference,
             driver,
             vouched: by_caller.is_some(),
         };

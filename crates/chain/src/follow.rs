@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use blockdev_core::locate::{ChainPolicy, Found, Wanted};
 use blockdev_core::{
-    Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, OpenOptions, Result,
-    Storage,
+    Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, NameKind,
+    OpenOptions, Result, Storage,
 };
 
 use crate::builder::ChainBuilder;
@@ -22,6 +22,8 @@ impl ChainBuilder<'_> {
             return Err(Refusal::missing("the name means nothing on this host"));
         };
         let dir = match self.directory(link.path.as_deref()) {
+            // From the working directory, as QEMU has it.
+            _ if name.kind == NameKind::Protocol => Path::new(""),
             Some(dir) => dir,
             None if path.has_root() => Path::new(""),
             None => return Err(Refusal::missing("the image that names it has no directory")),

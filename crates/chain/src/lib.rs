@@ -37,6 +37,7 @@ mod chain;
 mod data_file;
 mod follow;
 mod link;
+mod protocol;
 mod refusal;
 mod stack;
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(crate) struct Open {
     #[arg(long)]
     any_parent: bool,
 
-    /// Format of parents whose child declares none
+    /// Format of parents whose child declares none; with --any-parent also of a VHDX child's
     #[arg(long, value_name = "FMT")]
     parent_format: Option<String>,
 

@@ -293,8 +293,8 @@ fn qcow2_images_are_told_of_as_qemu_tells_of_them() {
 #[test]
 fn a_directory_of_bitmaps_that_cannot_be_is_an_error_and_costs_nothing() {
     let Some(corpus) = corpus() else { return };
-    let record = corpus.of_format("qcow2").into_iter();
-    let record = record.filter(|record| record.id == "q-bitmap-3").next();
+    let mut records = corpus.of_format("qcow2").into_iter();
+    let record = records.find(|record| record.id == "q-bitmap-3");
     let image = std::fs::read(record.unwrap().path()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let kind = 0x2385_2875u32.to_be_bytes();

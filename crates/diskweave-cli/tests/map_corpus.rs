@@ -21,9 +21,6 @@ fn left_out(record: &Record) -> Option<&'static str> {
     if record.features.iter().any(|of| of.starts_with("encrypted")) {
         return Some("refused by us");
     }
-    if record.has("backing-json") || record.has("backing-protocol-prefix") {
-        return Some("refused by us");
-    }
     if record.has("backing-vhdx") {
         return Some("QEMU's VHDX driver tells of no places and no zeros");
     }

@@ -112,7 +112,9 @@ impl OpenDisk {
         self
     }
 
-    /// The format of parents whose child declares none; it is never guessed.
+    /// The format of parents whose child declares none; it is never guessed. With
+    /// [`verify_linkage(false)`](Self::verify_linkage) also the format of a VHDX child's parent, which
+    /// is a VHDX otherwise.
     #[must_use]
     pub fn parent_format(mut self, format: impl Into<String>) -> Self {
         self.parent_format = Some(format.into());

@@ -1,7 +1,8 @@
 //! The names an image gives to its backing file and data file.
 //!
 //! QEMU gives meaning to prefixes (`json:`, `nbd:`, `file:` …). To whoever does not trust the image
-//! they have none, and such a name is no path.
+//! they have none, and such a name is no path. A chain may give some a meaning where its caller
+//! trusts the image.
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub(crate) fn file_name(stored: &str) -> FileName {
             .then(|| PathBuf::from(stored));
     let kind = match &path {
         Some(path) if path.has_root() => NameKind::Absolute,
+        None if has_protocol(stored) => NameKind::Protocol,
         _ => NameKind::Relative,
     };
     FileName {
@@ -52,6 +54,13 @@ mod tests {
         for name in hostile {
             let name = file_name(name);
             assert_eq!(name.path, None, "{:?}", name.stored);
+            let protocol = name.stored.contains(':');
+            assert_eq!(
+                name.kind == NameKind::Protocol,
+                protocol,
+                "{:?}",
+                name.stored
+            );
         }
         for name in ["base.raw", "sub/base.raw", "./a:b", "/abs/a:b", "../base"] {
             assert_eq!(file_name(name).path, Some(PathBuf::from(name)));

@@ -20,7 +20,7 @@ pub(crate) fn host_path(kind: NameKind, stored: &str) -> Option<PathBuf> {
     }
     match kind {
         NameKind::Relative => Some(PathBuf::from(stored.replace('\\', "/"))),
-        NameKind::Volume => None,
+        NameKind::Volume | NameKind::Protocol => None,
         NameKind::Absolute => {
             let path = stored
                 .strip_prefix(EXTENDED)
