@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockdev_chain::Chain;
 use blockdev_core::{
     BlockDevice, Error, ErrorKind, FormatDriver, Layer, Measurement, RawDriver, Result, Storage,
-    SyncKind, stored_units,
+    SyncKind,
 };
 
 use crate::convert::raw;
@@ -127,7 +127,6 @@ impl NewImage {
     /// ```
     pub fn measure(&self, size: u64, source: Option<&dyn BlockDevice>) -> Result<Measurement> {
         let size = source.map_or(size, BlockDevice::size);
-        let stored = |unit: u64| source.map_or(Ok(0), |source| stored_units(source, unit));
         match self {
             // In whole sectors, as QEMU counts them.
             Self::Raw => sectors(size, 512).map(|size| Measurement {
@@ -140,14 +139,18 @@ impl NewImage {
                 create.virtual_size = sectors(size, create.logical_sector_size)?;
                 // Judges the options before they are worked with.
                 create.measure(0)?;
-                create.measure(stored(create.block_size.into())?)
+                let unit = create.block_size.into();
+                create
+                    .measure(source.map_or(Ok(0), |disk| blockdev_core::stored_units(disk, unit))?)
             }
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => {
                 let mut create = create.clone();
                 create.size = sectors(size, 512)?;
                 create.measure(0)?;
-                create.measure(stored(1 << create.cluster_bits)?)
+                let unit = 1 << create.cluster_bits;
+                create
+                    .measure(source.map_or(Ok(0), |disk| blockdev_core::stored_units(disk, unit))?)
             }
         }
     }
