@@ -70,5 +70,7 @@ fn bitmaps(image: &NewImage, source: &Chain) -> Result<Option<u64>> {
     if create.version < 3 || top.header().version < 3 {
         return Ok(None);
     }
+    let mut create = create.clone();
+    create.size = source.size();
     Ok(Some(create.measure_bitmaps(&top.bitmaps()?)))
 }
