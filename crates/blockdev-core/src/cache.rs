@@ -192,6 +192,19 @@ impl CacheOwner {
         lock(shard).insert(key, Arc::clone(&loaded), self.cache.slots_per_shard);
         Ok(loaded)
     }
+
+    /// Page number `page` of the file, if it is in memory.
+    #[must_use]
+    pub fn cached(&self, page: u64) -> Option<Arc<[u8; PAGE_BYTES]>> {
+        let key = (self.id, page);
+        lock(self.cache.shard(key)).hit(key)
+    }
+
+    /// Keeps `bytes` as page number `page` of the file, in place of what was known of it.
+    pub fn keep(&self, page: u64, bytes: Arc<[u8; PAGE_BYTES]>) {
+        let key = (self.id, page);
+        lock(self.cache.shard(key)).insert(key, bytes, self.cache.slots_per_shard);
+    }
 }
 
 impl Drop for CacheOwner {
@@ -241,6 +254,17 @@ mod tests {
         assert_eq!(b.page(7, |_| Ok(())).unwrap()[0], 0);
         drop(a);
         assert_eq!(cache.pages(), 1, "a dropped owner's pages go");
+    }
+
+    #[test]
+    fn what_is_kept_takes_the_place_of_what_was_known() {
+        let cache = PageCache::new(1 << 20);
+        let owner = cache.owner();
+        assert!(owner.cached(3).is_none());
+        owner.page(3, |_| Ok(())).unwrap();
+        owner.keep(3, Arc::new([9; PAGE_BYTES]));
+        assert_eq!(owner.cached(3).unwrap()[0], 9);
+        assert_eq!(cache.pages(), 1);
     }
 
     #[test]
