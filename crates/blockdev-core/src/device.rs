@@ -107,11 +107,22 @@ pub trait BlockDevice: Send + Sync {
         Ok(())
     }
 
-    /// Writes `bufs` one after the other at byte `offset` of the disk.
+    /// Writes `bufs` one after the other at byte `offset` of the disk. Where buffers meet inside a
+    /// sector of 512 bytes, a crash leaves the sector old or new all the same.
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).
     fn writev_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> Result<()> {
+        let mut end = offset;
+        let meet_inside = bufs.iter().any(|buf| {
+            let start = end;
+            end += buf.len() as u64;
+            start != offset && !start.is_multiple_of(512)
+        });
+        if meet_inside {
+            let gathered: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            return self.write_at(&gathered, offset);
+        }
         let mut at = offset;
         for buf in bufs {
             self.write_at(buf, at)?;
