@@ -4,12 +4,14 @@ use std::any::Any;
 use std::sync::Arc;
 
 use blockdev_core::{
-    DeviceInfo, Error, ErrorKind, Extent, ExtentKind, FileRef, FileRole, Holes, HostFile,
-    HostPlace, Layer, ReadOnlyStorage, Result, Storage,
+    Below, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, ExtentKind, FileRef, FileRole, Holes,
+    HostFile, HostPlace, Layer, ReadOnlyStorage, Result, Storage, ZeroFlags,
 };
 
 use crate::inspect::{self, FirstCluster};
 use crate::io::decompress::Unpacked;
+use crate::io::engine::Engine;
+use crate::io::pages::Pages;
 use crate::io::tables::Tables;
 use crate::meta::bitmaps::Bitmap;
 use crate::meta::cluster::{Rules, Source};
@@ -41,10 +43,13 @@ pub struct Qcow2Image {
     pub(crate) data_file: Option<Arc<dyn Storage>>,
     pub(crate) first: FirstCluster,
     pub(crate) rules: Rules,
+    pub(crate) pages: Arc<Pages>,
     pub(crate) tables: Tables,
     pub(crate) unpacked: Unpacked,
     pub(crate) info: DeviceInfo,
     pub(crate) refs: Vec<FileRef>,
+    /// There is one when the image may be changed.
+    pub(crate) engine: Option<Engine>,
 }
 
 impl Qcow2Image {
@@ -70,6 +75,11 @@ impl Qcow2Image {
     #[must_use]
     pub fn geometry(&self) -> &Geometry {
         &self.rules.geometry
+    }
+
+    /// Bytes in a cluster.
+    pub(crate) fn cluster_size(&self) -> u64 {
+        self.rules.geometry.cluster_size()
     }
 
     /// Every internal snapshot, in the order of the table.
@@ -121,7 +131,28 @@ impl Layer for Qcow2Image {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64, holes: &mut Holes) -> Result<()> {
+        let _pin = self.engine.as_ref().map(|engine| engine.pins.enter());
         self.read_runs(buf, offset, holes)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64, below: &dyn Below) -> Result<()> {
+        self.write_guest(buf, offset, below)
+    }
+
+    fn zero(&self, offset: u64, len: u64, flags: ZeroFlags, below: &dyn Below) -> Result<()> {
+        self.zero_guest(offset, len, flags, below)
+    }
+
+    fn discard(&self, offset: u64, len: u64, mode: DiscardMode) -> Result<()> {
+        self.discard_guest(offset, len, mode)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.flush_all()
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.finish()
     }
 
     fn attach(&mut self, role: FileRole, storage: Arc<dyn Storage>) -> Result<()> {
@@ -131,7 +162,10 @@ impl Layer for Qcow2Image {
                 "the image has no external data file",
             ));
         }
-        self.data_file = Some(Arc::new(ReadOnlyStorage::new(storage)));
+        self.data_file = Some(match self.engine {
+            Some(_) => storage,
+            None => Arc::new(ReadOnlyStorage::new(storage)),
+        });
         Ok(())
     }
 
@@ -144,5 +178,13 @@ impl Layer for Qcow2Image {
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A writable image that goes out of use without a word is closed as far as that succeeds.
+impl Drop for Qcow2Image {
+    fn drop(&mut self) {
+        // Nobody is left to be told; what failed shows when the image is opened again.
+        let _ = self.finish();
     }
 }

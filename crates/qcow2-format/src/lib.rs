@@ -41,6 +41,8 @@ pub use error::Qcow2Error;
 pub use image::Qcow2Image;
 pub use io::check::check;
 pub use io::create::Qcow2Writer;
+pub use io::repair::{Repair, Repaired, repair};
+pub use io::snapshot::NewSnapshot;
 pub use meta::bitmaps::Bitmap;
 pub use meta::extensions::{BitmapsExtension, Extensions, FeatureName, UnknownExtension};
 pub use meta::geometry::Geometry;

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use blockdev_core::{
     Caps, DeviceInfo, Error, ErrorKind, FileRef, FileRole, OpenMode, OpenOptions, ReadOnlyStorage,
-    Result, Storage,
+    Recovery, Result, Storage,
 };
 
 use super::decompress::Unpacked;
+use super::engine::Engine;
+use super::engine::reserve::reserved_areas;
 use super::inspect::{self, FirstCluster};
+use super::pages::Pages;
+use super::repair::recover;
 use super::tables::Tables;
 use crate::Qcow2Error;
 use crate::image::Qcow2Image;
@@ -29,7 +33,14 @@ impl Qcow2Image {
     /// and for writing,
     /// [`LimitExceeded`](ErrorKind::LimitExceeded), [`Io`](ErrorKind::Io).
     pub fn open(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
-        let first = load(&*storage, options)?;
+        let mut first = load(&*storage, options)?;
+        if options.mode == OpenMode::ReadWrite {
+            check_writable(&first, options)?;
+            if first.header.is_dirty() {
+                recover(&storage, &first, options)?;
+                first = load(&*storage, options)?;
+            }
+        }
         let geometry = first.header.geometry();
         let l1_offset = first.header.l1_table_offset;
         Self::assemble(storage, options, first, geometry, l1_offset)
@@ -45,6 +56,9 @@ impl Qcow2Image {
         wanted: &str,
         options: &OpenOptions,
     ) -> Result<Self> {
+        let mut options = options.clone();
+        options.mode = OpenMode::ReadOnly;
+        let options = &options;
         let first = load(&*storage, options)?;
         let snapshots = inspect::snapshots(&*storage, &first.header)?;
         let by_id = snapshots.iter().find(|snapshot| snapshot.id == wanted);
@@ -67,11 +81,25 @@ impl Qcow2Image {
         geometry: Geometry,
         l1_offset: u64,
     ) -> Result<Self> {
-        let storage: Arc<dyn Storage> = Arc::new(ReadOnlyStorage::new(storage));
+        let writable = options.mode == OpenMode::ReadWrite;
+        let storage: Arc<dyn Storage> = if writable {
+            storage
+        } else {
+            Arc::new(ReadOnlyStorage::new(storage))
+        };
         let header = &first.header;
-        let cache = options.page_cache();
+        let file_len = storage.len()?;
+        let pages = Arc::new(Pages::new(Arc::clone(&storage), &options.page_cache()));
+        let engine = if writable {
+            let reserved = reserved_areas(&*storage, &first, file_len)?;
+            Some(Engine::new(header, file_len, reserved))
+        } else {
+            None
+        };
         Ok(Self {
-            tables: Tables::new(Arc::clone(&storage), &cache, l1_offset, &geometry)?,
+            tables: Tables::new(Arc::clone(&pages), l1_offset, &geometry, file_len)?,
+            pages,
+            engine,
             unpacked: Unpacked::new(header.compression_type, header.cluster_size()),
             rules: Rules {
                 geometry,
@@ -83,9 +111,13 @@ impl Qcow2Image {
                 logical_sector_size: 512,
                 physical_sector_size: 512,
                 block_size: Some(1 << header.cluster_bits),
-                read_only: true,
+                read_only: !writable,
                 format: crate::FORMAT_NAME,
-                caps: Caps::default(),
+                caps: Caps {
+                    write: writable,
+                    write_zeroes: writable,
+                    discard: writable,
+                },
             },
             refs: file_refs(&first),
             data_file: None,
@@ -97,12 +129,6 @@ impl Qcow2Image {
 
 /// The first cluster of an image that can be read.
 pub(crate) fn load(storage: &dyn Storage, options: &OpenOptions) -> Result<FirstCluster> {
-    if options.mode == OpenMode::ReadWrite {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "qcow2 images are not written yet",
-        ));
-    }
     let first = inspect::first_cluster(storage)?;
     first.header.check_features(&first.extensions)?;
     let data_file = first.header.has_data_file();
@@ -128,8 +154,22 @@ pub(crate) fn load(storage: &dyn Storage, options: &OpenOptions) -> Result<First
     Ok(first)
 }
 
+/// Refuses to write to what is known to be damaged, and to what was not closed cleanly where the
+/// caller does not want it recovered.
+fn check_writable(first: &FirstCluster, options: &OpenOptions) -> Result<()> {
+    if first.header.is_corrupt() {
+        let text = "the image is marked corrupt; it is not written to before it is repaired";
+        return Err(Error::corrupt("header", 72, text));
+    }
+    if first.header.is_dirty() && options.recovery != Recovery::Auto {
+        let text = "the image was not closed cleanly; its refcounts must be rebuilt first";
+        return Err(Error::new(ErrorKind::NeedsRecovery, text));
+    }
+    Ok(())
+}
+
 /// A snapshot's own L1 table is judged when it is opened, as the active one is.
-fn check_snapshot(snapshot: &Snapshot, geometry: &Geometry) -> Result<(), Qcow2Error> {
+pub(crate) fn check_snapshot(snapshot: &Snapshot, geometry: &Geometry) -> Result<(), Qcow2Error> {
     let field = |field, found: String, expected: String| Qcow2Error::Field {
         structure: "snapshot table entry",
         offset: snapshot.offset,

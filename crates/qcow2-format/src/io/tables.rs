@@ -1,9 +1,11 @@
 //! L1 and L2 tables, a page at a time through the shared cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use blockdev_core::{CacheOwner, PAGE_BYTES, PageCache, Result, Storage, StorageExt};
+use blockdev_core::{PAGE_BYTES, Result};
 
+use super::pages::Pages;
 use crate::Qcow2Error;
 use crate::meta::geometry::Geometry;
 use crate::ondisk::l1_entry::L1Entry;
@@ -14,10 +16,10 @@ const PAGE: u64 = PAGE_BYTES as u64;
 /// The tables of one disk in a file.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    storage: Arc<dyn Storage>,
-    pages: CacheOwner,
-    l1_offset: u64,
-    file_len: u64,
+    pages: Arc<Pages>,
+    pub(crate) l1_offset: u64,
+    /// Tables end before this: the end of the file, or of what will be in it.
+    end: AtomicU64,
 }
 
 /// Some entries of one L2 table: those in one page.
@@ -51,18 +53,17 @@ impl L2Page {
 }
 
 impl Tables {
-    /// The tables of a disk whose L1 table lies at `l1_offset`.
+    /// The tables of a disk whose L1 table lies at `l1_offset`, in a file of `file_len` bytes.
     ///
     /// # Errors
     /// [`Qcow2Error::Entry`] when the file ends before the L1 table does: what is cut off would
     /// read as nothing there.
     pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        cache: &Arc<PageCache>,
+        pages: Arc<Pages>,
         l1_offset: u64,
         geometry: &Geometry,
+        file_len: u64,
     ) -> Result<Self> {
-        let file_len = storage.len()?;
         let l1_bytes = geometry.l1_entries() * 8;
         if l1_bytes > 0 && l1_offset.saturating_add(l1_bytes) > file_len {
             let problem = "the table reaches past the end of the file".into();
@@ -75,22 +76,25 @@ impl Tables {
             .into());
         }
         Ok(Self {
-            storage,
-            pages: cache.owner(),
+            pages,
             l1_offset,
-            file_len,
+            end: AtomicU64::new(file_len),
         })
+    }
+
+    /// Says that the file will reach to `end` at least.
+    pub(crate) fn raise_end(&self, end: u64) {
+        self.end.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Where L1 entry number `index` lies.
+    pub(crate) fn l1_place(&self, index: u64) -> u64 {
+        self.l1_offset + index * 8
     }
 
     /// L1 entry number `index`, which the table has.
     pub(crate) fn l1_entry(&self, index: u64) -> Result<L1Entry> {
-        let place = self.l1_offset + index * 8;
-        let page = self.page(place / PAGE)?;
-        let at = usize::try_from(place % PAGE).expect("inside a page");
-        let bytes = page[at..at + 8]
-            .try_into()
-            .expect("tables begin on eight bytes");
-        Ok(L1Entry(u64::from_be_bytes(bytes)))
+        self.pages.word(self.l1_place(index)).map(L1Entry)
     }
 
     /// Where the L2 table of L1 entry number `index` lies; `None` when there is none.
@@ -109,7 +113,7 @@ impl Tables {
             }
             .into());
         }
-        if table != 0 && table + geometry.cluster_size() > self.file_len {
+        if table != 0 && table + geometry.cluster_size() > self.end.load(Ordering::Acquire) {
             let problem = format!("L2 table {table:#x} reaches past the end of the file").into();
             let offset = self.l1_offset + index * 8;
             return Err(Qcow2Error::Entry {
@@ -127,16 +131,10 @@ impl Tables {
         let entry_bytes = geometry.l2_entry_bytes();
         let number = (table + index * entry_bytes) / PAGE;
         Ok(L2Page {
-            bytes: self.page(number)?,
+            bytes: self.pages.page(number)?,
             offset: number * PAGE,
             table,
             entry_bytes,
-        })
-    }
-
-    fn page(&self, number: u64) -> Result<Arc<[u8; PAGE_BYTES]>> {
-        self.pages.page(number, |bytes| {
-            self.storage.read_zero_padded(bytes, number * PAGE)
         })
     }
 }

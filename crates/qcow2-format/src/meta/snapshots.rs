@@ -1,5 +1,7 @@
 //! The snapshot table (qcow2 specification, "Snapshots").
 
+use zerocopy::IntoBytes;
+
 use crate::Qcow2Error;
 use crate::ondisk::read;
 use crate::ondisk::snapshot::{RawSnapshot, RawSnapshotExtra};
@@ -95,6 +97,33 @@ pub(crate) fn decode(
     Ok(Some((snapshot, end.next_multiple_of(8))))
 }
 
+/// The bytes of a new entry, padded.
+pub(crate) fn encode(snapshot: &Snapshot) -> Vec<u8> {
+    let length = |text: &str| u16::try_from(text.len()).expect("checked when it was named");
+    let extra = RawSnapshotExtra {
+        vm_state_size_large: snapshot.vm_state_size.into(),
+        disk_size: snapshot.disk_size.unwrap_or(0).into(),
+        icount: snapshot.icount.unwrap_or(u64::MAX).into(),
+    };
+    let raw = RawSnapshot {
+        l1_table_offset: snapshot.l1_table_offset.into(),
+        l1_size: snapshot.l1_size.into(),
+        id_size: length(&snapshot.id).into(),
+        name_size: length(&snapshot.name).into(),
+        date_sec: snapshot.date_sec.into(),
+        date_nsec: snapshot.date_nsec.into(),
+        vm_clock_nsec: snapshot.vm_clock_nsec.into(),
+        // The extra data tells the whole of it.
+        vm_state_size: u32::try_from(snapshot.vm_state_size).unwrap_or(0).into(),
+        extra_data_size: u32::try_from(size_of_val(&extra)).expect("small").into(),
+    };
+    let mut bytes = [raw.as_bytes(), extra.as_bytes()].concat();
+    bytes.extend_from_slice(snapshot.id.as_bytes());
+    bytes.extend_from_slice(snapshot.name.as_bytes());
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +165,26 @@ mod tests {
         let longer = entry(&[0; 1024], b"", b"");
         assert!(decode(&longer, 0, 0).unwrap().is_some());
         assert!(decode(&entry(&[0; 1025], b"", b""), 0, 0).is_err());
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let snapshot = Snapshot {
+            offset: 0x1000,
+            id: "17".into(),
+            name: "before the update".into(),
+            l1_table_offset: 0x5_0000,
+            l1_size: 3,
+            date_sec: 1,
+            date_nsec: 2,
+            vm_clock_nsec: 3,
+            vm_state_size: 1 << 33,
+            disk_size: Some(1 << 40),
+            icount: None,
+        };
+        let bytes = encode(&snapshot);
+        let (decoded, next) = decode(&bytes, 0, 0x1000).unwrap().unwrap();
+        assert_eq!((decoded, next), (snapshot, bytes.len()));
     }
 
     #[test]

@@ -15,4 +15,12 @@ pub(crate) struct RawBitmap {
     pub(crate) extra_data_size: be::U32,
 }
 
+/// Flag: the bitmap was not saved since it changed, and must not be believed.
+pub(crate) const IN_USE: u32 = 1 << 0;
+/// Flag: the bitmap is to note every write to the disk.
+pub(crate) const AUTO: u32 = 1 << 1;
+/// Byte of an entry at which the flags lie.
+pub(crate) const FLAGS: u64 = 12;
+
+const _: () = assert!(std::mem::offset_of!(RawBitmap, flags) as u64 == FLAGS);
 const _: () = assert!(size_of::<RawBitmap>() == 24);

@@ -44,5 +44,28 @@ pub(crate) struct RawHeaderV3 {
 /// Byte of the header at which the compression type lies, where the header is long enough.
 pub(crate) const COMPRESSION_TYPE: usize = 104;
 
+/// Byte at which the fields about the refcount table lie: its offset, its clusters.
+pub(crate) const REFCOUNT_TABLE: u64 = 48;
+
+/// Byte at which the size of the disk lies; the method of encryption and the fields about the L1
+/// table follow it: its entries, its offset.
+pub(crate) const SIZE: u64 = 24;
+
+/// Bytes from the size of the disk to the end of the fields about the L1 table.
+pub(crate) const SIZE_TO_L1_TABLE: usize = 24;
+
+/// Byte at which the fields about snapshots lie: their number, the offset of their table.
+pub(crate) const SNAPSHOTS: u64 = 60;
+
+/// Byte at which the feature bits lie: incompatible, compatible, autoclear.
+pub(crate) const FEATURES: u64 = 72;
+
 const _: () = assert!(size_of::<RawHeader>() == V2_BYTES);
+const _: () = assert!(std::mem::offset_of!(RawHeader, size) as u64 == SIZE);
+const _: () = assert!(
+    std::mem::offset_of!(RawHeader, refcount_table_offset) as u64 == SIZE + SIZE_TO_L1_TABLE as u64
+);
+const _: () = assert!(std::mem::offset_of!(RawHeader, nb_snapshots) as u64 == SNAPSHOTS);
+const _: () =
+    assert!(std::mem::offset_of!(RawHeader, refcount_table_offset) as u64 == REFCOUNT_TABLE);
 const _: () = assert!(size_of::<RawHeader>() + size_of::<RawHeaderV3>() == V3_BYTES);

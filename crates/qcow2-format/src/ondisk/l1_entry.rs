@@ -18,6 +18,20 @@ pub(crate) const OFFSET_MASK: u64 = 0x00FF_FFFF_FFFF_FE00;
 pub(crate) const COPIED: u64 = 1 << 63;
 
 impl L1Entry {
+    /// The L2 table at `offset`, to which nothing else refers.
+    pub(crate) fn owned(offset: u64) -> Self {
+        Self(offset | COPIED)
+    }
+
+    /// The same table, said to be referred to once or not.
+    pub(crate) fn with_copied(self, copied: bool) -> Self {
+        Self(if copied {
+            self.0 | COPIED
+        } else {
+            self.0 & !COPIED
+        })
+    }
+
     /// Byte offset of the L2 table; 0 when there is none.
     #[must_use]
     pub fn l2_offset(self) -> u64 {

@@ -43,6 +43,20 @@ impl L2Entry {
         1 << packed_offset_bits(cluster_bits)
     }
 
+    /// The same cluster, reading as zeros whatever its place holds.
+    pub(crate) fn reading_zero(self) -> Self {
+        Self(self.0 | ZERO)
+    }
+
+    /// The same cluster, said to be referred to once or not.
+    pub(crate) fn with_copied(self, copied: bool) -> Self {
+        Self(if copied {
+            self.0 | COPIED
+        } else {
+            self.0 & !COPIED
+        })
+    }
+
     /// True when the cluster is compressed.
     #[must_use]
     pub fn is_compressed(self) -> bool {
@@ -94,6 +108,18 @@ impl SubclusterBits {
 
     /// All subclusters read as zeros.
     pub(crate) const ZERO: Self = Self(0xFFFF_FFFF << 32);
+
+    /// The same with those of `mask` stored.
+    pub(crate) fn allocated(self, mask: u32) -> Self {
+        let mask = u64::from(mask);
+        Self((self.0 | mask) & !(mask << 32))
+    }
+
+    /// The same with those of `mask` reading as zeros.
+    pub(crate) fn zeroed(self, mask: u32) -> Self {
+        let mask = u64::from(mask);
+        Self((self.0 | mask << 32) & !mask)
+    }
 
     /// True when subcluster `n` (0 to 31) is stored.
     #[must_use]

@@ -29,24 +29,51 @@ pub(crate) fn refcount(block: &[u8], index: usize, order: u32) -> u64 {
 
 /// Adds 1 to number `index` of `block`, as [`refcount`] counts them; the number has room for it.
 pub(crate) fn increment(block: &mut [u8], index: usize, order: u32) {
+    let value = refcount(block, index, order);
+    set_refcount(block, index, order, value + 1);
+}
+
+/// Sets number `index` of `block`, in which numbers are `1 << order` bits wide, to `value`, which
+/// fits.
+pub(crate) fn set_refcount(block: &mut [u8], index: usize, order: u32, value: u64) {
+    debug_assert!(value <= largest(order), "{value} in 1 << {order} bits");
     if order < 3 {
         let per_byte = 8 >> order;
-        block[index / per_byte] += 1 << ((index % per_byte) << order);
+        let bits = (index % per_byte) << order;
+        let mask = largest(order) << bits;
+        let byte = u64::from(block[index / per_byte]) & !mask | value << bits;
+        block[index / per_byte] = u8::try_from(byte).expect("eight bits");
         return;
     }
     let bytes = 1 << (order - 3);
     let at = index * bytes;
-    for byte in block[at..at + bytes].iter_mut().rev() {
-        *byte = byte.wrapping_add(1);
-        if *byte != 0 {
-            break;
-        }
-    }
+    block[at..at + bytes].copy_from_slice(&value.to_be_bytes()[8 - bytes..]);
+}
+
+/// The largest number of `1 << order` bits.
+pub(crate) fn largest(order: u32) -> u64 {
+    u64::MAX >> (64 - (1 << order))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_is_found_and_nothing_beside_it() {
+        for order in 0..=6 {
+            let mut block = vec![0; 64];
+            let count = (64 * 8) >> order;
+            let value = |i: usize| (i as u64 * 0x9E37_79B9_7F4A_7C15) & largest(order);
+            for i in (0..count).rev() {
+                set_refcount(&mut block, i, order, largest(order));
+                set_refcount(&mut block, i, order, value(i));
+            }
+            for i in 0..count {
+                assert_eq!(refcount(&block, i, order), value(i), "order {order}, {i}");
+            }
+        }
+    }
 
     #[test]
     fn small_numbers_begin_at_the_lowest_bits() {

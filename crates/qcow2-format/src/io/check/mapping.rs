@@ -3,7 +3,7 @@
 use blockdev_core::{Result, Severity};
 
 use super::Checker;
-use super::words::Words;
+use crate::io::words::Words;
 use crate::meta::header::Header;
 use crate::meta::references::{Reference, l2_entry, l2_table};
 use crate::ondisk::l1_entry::L1Entry;

@@ -3,9 +3,9 @@
 use blockdev_core::{ByteRange, Result, StorageExt};
 
 use super::Checker;
-use super::words::Words;
 use crate::inspect::FirstCluster;
 use crate::io::inspect::snapshot_table;
+use crate::io::words::Words;
 use crate::meta::extensions::BitmapsExtension;
 use crate::meta::header::{Header, MAX_L1_BYTES};
 use crate::meta::references::bitmap_entry;

@@ -12,7 +12,6 @@
 mod mapping;
 mod metadata;
 mod refcounts;
-mod words;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,6 +23,7 @@ use blockdev_core::{
 };
 
 use super::open::load;
+use crate::inspect::FirstCluster;
 use crate::meta::cluster::Rules;
 use crate::meta::counts::Counts;
 use crate::meta::references::Breach;
@@ -67,34 +67,41 @@ pub fn check(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<CheckRe
             return Ok(report);
         }
     };
-    let header = &first.header;
-    let rules = Rules {
-        geometry: header.geometry(),
-        version: header.version,
-        has_data_file: header.has_data_file(),
-    };
-    let file_len = storage.len()?;
-    let pages = options.page_cache().owner();
-    let mut checker = Checker {
-        stored: StoredRefcounts::new(&*storage, header, pages, file_len),
-        storage: &*storage,
-        rules,
-        raw_data_file: header.is_data_file_raw(),
-        cluster: header.cluster_size(),
-        file_len,
-        report,
-        limit: options.limits.check_findings,
-        counts: Counts::default(),
-        areas: Vec::new(),
-        tables: BTreeMap::new(),
-        unread: file_len.saturating_add(header.cluster_size()),
-    };
-    checker.report.total_blocks = header.size.div_ceil(header.cluster_size());
+    let mut checker = Checker::new(&*storage, &first, &options, report)?;
     checker.metadata(&first)?;
-    checker.mapping(header)?;
-    checker.refcount_table(header)?;
-    checker.compare(header)?;
+    checker.mapping(&first.header)?;
+    checker.refcount_table(&first.header)?;
+    checker.compare(&first.header)?;
     Ok(checker.report)
+}
+
+/// References to every cluster, and the first fault that no refcount explains.
+pub(super) struct Counted {
+    pub(super) counts: Counts,
+    pub(super) wrong: Option<Finding>,
+}
+
+/// Counts what refers to each cluster; the refcount table and its blocks only if `all` is set.
+pub(super) fn references(
+    storage: &dyn Storage,
+    options: &OpenOptions,
+    first: &FirstCluster,
+    all: bool,
+) -> Result<Counted> {
+    let mut checker = Checker::new(storage, first, options, CheckReport::default())?;
+    checker.metadata(first)?;
+    checker.mapping(&first.header)?;
+    if all {
+        checker.refcount_table(&first.header)?;
+    }
+    let findings = checker.report.findings.into_iter();
+    let mut wrong = findings.filter(|finding| {
+        finding.severity == Severity::Corruption && finding.code != "copied-flag"
+    });
+    Ok(Counted {
+        wrong: wrong.next(),
+        counts: checker.counts,
+    })
 }
 
 struct Checker<'a> {
@@ -116,6 +123,38 @@ struct Checker<'a> {
     /// Bytes of tables that may still be read: tables that do not overlap are no longer together
     /// than the file.
     unread: u64,
+}
+
+impl<'a> Checker<'a> {
+    fn new(
+        storage: &'a dyn Storage,
+        first: &FirstCluster,
+        options: &OpenOptions,
+        mut report: CheckReport,
+    ) -> Result<Self> {
+        let header = &first.header;
+        let file_len = storage.len()?;
+        let pages = options.page_cache().owner();
+        report.total_blocks = header.size.div_ceil(header.cluster_size());
+        Ok(Self {
+            stored: StoredRefcounts::new(storage, header, pages, file_len),
+            storage,
+            rules: Rules {
+                geometry: header.geometry(),
+                version: header.version,
+                has_data_file: header.has_data_file(),
+            },
+            raw_data_file: header.is_data_file_raw(),
+            cluster: header.cluster_size(),
+            file_len,
+            report,
+            limit: options.limits.check_findings,
+            counts: Counts::default(),
+            areas: Vec::new(),
+            tables: BTreeMap::new(),
+            unread: file_len.saturating_add(header.cluster_size()),
+        })
+    }
 }
 
 impl Checker<'_> {

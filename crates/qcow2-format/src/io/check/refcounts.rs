@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockdev_core::{ByteRange, CacheOwner, PAGE_BYTES, Result, Severity, Storage, StorageExt};
 
 use super::Checker;
-use super::words::Words;
+use crate::io::words::Words;
 use crate::meta::header::Header;
 use crate::ondisk::refcount::{BLOCK_OFFSET_MASK, refcount};
 

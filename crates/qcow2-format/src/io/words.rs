@@ -7,7 +7,7 @@ const PIECE: u64 = 256 << 10;
 const UNIT: u64 = 16;
 
 /// The entries of one table that may be other than 0.
-pub(super) struct Words {
+pub(crate) struct Words {
     start: u64,
     at: u64,
     end: u64,
@@ -16,7 +16,7 @@ pub(super) struct Words {
 
 impl Words {
     /// The table of `len` bytes at `start`, as far as a file of `file_len` bytes goes.
-    pub(super) fn new(start: u64, len: u64, file_len: u64) -> Self {
+    pub(crate) fn new(start: u64, len: u64, file_len: u64) -> Self {
         let end = start.saturating_add(len).min(file_len);
         let bytes = Vec::new();
         Self {
@@ -28,7 +28,7 @@ impl Words {
     }
 
     /// Reads the next piece and gives the index of its first entry; `None` at the end.
-    pub(super) fn next(&mut self, storage: &dyn Storage) -> Result<Option<u64>> {
+    pub(crate) fn next(&mut self, storage: &dyn Storage) -> Result<Option<u64>> {
         // An entry that the file's end cuts is no entry.
         while self.at + 8 <= self.end {
             let run = storage.next_extent(self.at)?;
@@ -57,7 +57,7 @@ impl Words {
     }
 
     /// The entries of the piece.
-    pub(super) fn entries(&self) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = u64> + '_ {
         let words = self.bytes.chunks_exact(8);
         words.map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")))
     }

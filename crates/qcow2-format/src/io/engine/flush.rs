@@ -1,0 +1,180 @@
+//! Making everything that was acknowledged stable.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use blockdev_core::{Result, SyncKind};
+
+use super::{Engine, Freed, State};
+use crate::image::Qcow2Image;
+use crate::io::pages::Stage;
+
+/// Changed pages kept in memory between flushes: 16 MiB.
+const MOST_PENDING: usize = 4096;
+
+impl Qcow2Image {
+    /// Returns when everything acknowledged is stable: one barrier when no table changed, else two.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let Some(engine) = &self.engine else {
+            return Ok(());
+        };
+        let _turn = engine
+            .flushing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        engine.check()?;
+        self.flush_batch(engine)
+    }
+
+    /// Flushes when much is waiting to be written.
+    pub(crate) fn flush_if_much(&self) -> Result<()> {
+        if self.pages.pending() > MOST_PENDING {
+            return self.flush_all();
+        }
+        Ok(())
+    }
+
+    /// Flushes until nothing is left to write, and says that the image is closed.
+    pub(crate) fn finish(&self) -> Result<()> {
+        let Some(engine) = &self.engine else {
+            return Ok(());
+        };
+        let _turn = engine
+            .flushing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        engine.check()?;
+        // The first makes room that the second accounts for.
+        self.flush_batch(engine)?;
+        while self.pages.pending() > 0 {
+            self.flush_batch(engine)?;
+        }
+        self.withdraw(&mut engine.lock())
+    }
+
+    fn flush_batch(&self, engine: &Engine) -> Result<()> {
+        if !self.pages.has_closing() {
+            let mut state = engine.lock();
+            self.pages.close_batch();
+            state.new_tables.clear();
+            state.freed_closing = std::mem::take(&mut state.freed);
+        }
+        // A batch whose writing failed, for want of space perhaps, is written again.
+        self.write_batch(engine)?;
+        let discarded = {
+            let mut state = engine.lock();
+            self.pages.settle();
+            let epoch = engine.pins.epoch();
+            let closing = std::mem::take(&mut state.freed_closing);
+            let dated = closing.into_iter().map(|freed| Freed { epoch, ..freed });
+            state.draining.extend(dated);
+            engine.pins.pass();
+            self.drain(engine, &mut state)?
+        };
+        self.punch(engine, &discarded)
+    }
+
+    fn write_batch(&self, engine: &Engine) -> Result<()> {
+        let [early, middle, late] =
+            [Stage::Early, Stage::Middle, Stage::Late].map(|stage| self.pages.is_closing(stage));
+        let mut behind = engine.unsynced.load(Ordering::Acquire);
+        let barrier = || {
+            // What is written from here on is for the next one.
+            engine.unsynced.store(false, Ordering::Release);
+            self.barrier(engine)
+        };
+        if early {
+            self.pages.write_out(Stage::Early)?;
+            behind = true;
+        }
+        if middle {
+            if behind {
+                barrier()?;
+            }
+            self.pages.write_out(Stage::Middle)?;
+            behind = true;
+        }
+        if late {
+            if behind {
+                barrier()?;
+            }
+            self.pages.write_out(Stage::Late)?;
+            behind = true;
+        }
+        if behind {
+            barrier()?;
+        }
+        Ok(())
+    }
+
+    fn barrier(&self, engine: &Engine) -> Result<()> {
+        let data = self
+            .data_file
+            .as_ref()
+            .map_or(Ok(()), |file| file.sync(SyncKind::Data));
+        let outcome = data.and_then(|()| self.storage.sync(SyncKind::Data));
+        if outcome.is_err() {
+            // What the host dropped, it will not report again.
+            engine.poison();
+        }
+        outcome
+    }
+
+    /// Lowers the refcounts of what nobody reads any more; gives the part that is to be punched out
+    /// before that.
+    fn drain(&self, engine: &Engine, state: &mut State) -> Result<Vec<Freed>> {
+        let (past, left): (Vec<_>, Vec<_>) = std::mem::take(&mut state.draining)
+            .into_iter()
+            .partition(|freed| engine.pins.is_past(freed.epoch));
+        state.draining = left;
+        let mut discarded = Vec::new();
+        for freed in past {
+            if freed.is_discarded {
+                discarded.push(freed);
+            } else {
+                self.lower_run(state, freed)?;
+            }
+        }
+        Ok(discarded)
+    }
+
+    /// Gives the space of clusters back to the host, and only then lets them be used again.
+    fn punch(&self, engine: &Engine, discarded: &[Freed]) -> Result<()> {
+        for freed in discarded {
+            let (mut runs, size): (Vec<Range<u64>>, u64) = (Vec::new(), self.cluster_size());
+            {
+                let state = engine.lock();
+                for cluster in freed.first..freed.first + freed.count {
+                    // What a snapshot refers to as well stays.
+                    if state.refcounts.of(&self.pages, cluster)? != 1 {
+                        continue;
+                    }
+                    match runs.last_mut() {
+                        Some(run) if run.end == cluster => run.end += 1,
+                        _ => runs.push(cluster..cluster + 1),
+                    }
+                }
+            }
+            for run in runs {
+                // A host that cannot loses nothing but space.
+                let _ = self
+                    .storage
+                    .punch_hole(run.start * size, (run.end - run.start) * size);
+            }
+            self.lower_run(&mut engine.lock(), *freed)?;
+        }
+        Ok(())
+    }
+
+    fn lower_run(&self, state: &mut State, freed: Freed) -> Result<()> {
+        for cluster in freed.first..freed.first + freed.count {
+            let offset = cluster * state.refcounts.cluster_size();
+            let lowered = state.refcounts.lower(&self.pages, cluster);
+            if lowered.map_err(|error| self.condemn(offset, error.message()))? == 0 {
+                state.vacate(cluster);
+            }
+        }
+        Ok(())
+    }
+}

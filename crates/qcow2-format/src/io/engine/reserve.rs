@@ -1,0 +1,83 @@
+//! What a writer keeps its hands off: the places of all structures, gathered once at opening.
+
+use blockdev_core::{Result, Storage};
+
+use crate::Qcow2Error;
+use crate::inspect::FirstCluster;
+use crate::io::inspect::snapshot_table;
+use crate::io::words::Words;
+use crate::meta::header::MAX_L1_BYTES;
+use crate::meta::reserved::Reserved;
+use crate::ondisk::l1_entry::L1Entry;
+use crate::ondisk::refcount::BLOCK_OFFSET_MASK;
+
+/// The structures of an image in a file of `file_len` bytes.
+///
+/// # Errors
+/// [`Corrupt`](blockdev_core::ErrorKind::Corrupt) for an image without a refcount table, and where
+/// structures lie past the end of the file.
+pub(crate) fn reserved_areas(
+    storage: &dyn Storage,
+    first: &FirstCluster,
+    file_len: u64,
+) -> Result<Reserved> {
+    let header = &first.header;
+    let cluster = header.cluster_size();
+    let mut reserved = Reserved::default();
+    reserved.insert(0, cluster, "the header");
+    let l1 = (header.l1_table_offset, u64::from(header.l1_size) * 8);
+    reserved.insert(l1.0, l1.1, "the L1 table");
+    let table = header.refcount_table_offset;
+    let length = u64::from(header.refcount_table_clusters) * cluster;
+    if table == 0 || length == 0 || table.saturating_add(length) > file_len {
+        return Err(Qcow2Error::Field {
+            structure: "header",
+            offset: 0,
+            field: "refcount_table_offset",
+            found: format!("{table:#x}, for {length} bytes"),
+            expected: "a table in the file".into(),
+        }
+        .into());
+    }
+    reserved.insert(table, length, "the refcount table");
+    each_word(storage, (table, length), file_len, |entry| {
+        reserved.insert(entry & BLOCK_OFFSET_MASK, cluster, "a refcount block");
+    })?;
+    each_word(storage, l1, file_len, |entry| {
+        reserved.insert(L1Entry(entry).l2_offset(), cluster, "an L2 table");
+    })?;
+    if header.nb_snapshots > 0 {
+        let (snapshots, length) = snapshot_table(storage, header)?;
+        reserved.insert(header.snapshots_offset, length, "the snapshot table");
+        for snapshot in snapshots {
+            let length = (u64::from(snapshot.l1_size) * 8).min(MAX_L1_BYTES);
+            reserved.insert(
+                snapshot.l1_table_offset,
+                length,
+                "the L1 table of a snapshot",
+            );
+        }
+    }
+    if let Some(bitmaps) = first.extensions.bitmaps {
+        let (offset, length) = (bitmaps.directory_offset, bitmaps.directory_size);
+        reserved.insert(offset, length, "the bitmap directory");
+    }
+    Ok(reserved)
+}
+
+/// Hands every entry other than 0 of a table to `each`.
+fn each_word(
+    storage: &dyn Storage,
+    (offset, length): (u64, u64),
+    file_len: u64,
+    mut each: impl FnMut(u64),
+) -> Result<()> {
+    let mut words = Words::new(offset, length, file_len);
+    while words.next(storage)?.is_some() {
+        words
+            .entries()
+            .filter(|entry| *entry != 0)
+            .for_each(&mut each);
+    }
+    Ok(())
+}

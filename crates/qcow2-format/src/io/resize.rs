@@ -1,0 +1,109 @@
+//! Another size of the disk.
+//!
+//! ```text
+//!   grow     longer L1 table ── header ── what lies beyond the old end made zeros ── header: size
+//!   shrink   header: size ── what lies beyond the new end given up
+//! ```
+
+use blockdev_core::{Below, Error, ErrorKind, Result, ZeroFlags};
+
+use crate::image::Qcow2Image;
+use crate::meta::geometry::Geometry;
+use crate::meta::header::MAX_L1_BYTES;
+
+impl Qcow2Image {
+    /// Makes the disk `size` bytes long. New bytes read as zeros, also where the backing file, of
+    /// `below_size` bytes, goes on; bytes beyond a new end are lost. `below` is what the image lies
+    /// over.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a size that is no multiple of 512,
+    /// [`LimitExceeded`](ErrorKind::LimitExceeded) for an L1 table longer than 32 MiB,
+    /// [`Unsupported`](ErrorKind::Unsupported) when a snapshot does not tell its size, and those of
+    /// writing; after the latter the image must be reopened.
+    pub fn resize(&mut self, size: u64, below: &dyn Below, below_size: u64) -> Result<()> {
+        self.engine()?;
+        if !size.is_multiple_of(512) || i64::try_from(size).is_err() {
+            let text = format!("a disk of {size} bytes is not whole sectors");
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        let header = &self.first.header;
+        let geometry = Geometry::new(size, header.cluster_bits, header.has_extended_l2());
+        let entries = geometry.l1_entries();
+        if entries * 8 > MAX_L1_BYTES {
+            let text = format!("the L1 table would have {entries} entries");
+            return Err(Error::new(ErrorKind::LimitExceeded, text));
+        }
+        if self
+            .snapshots()?
+            .iter()
+            .any(|snapshot| snapshot.disk_size.is_none())
+        {
+            // It would change its size with the disk.
+            let text = "a snapshot does not tell the size of its disk";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        let entries = u32::try_from(entries).expect("at most 32 MiB");
+        if size < self.info.size {
+            return self.as_a_whole(|image| image.shrink(size));
+        }
+        self.as_a_whole(|image| image.grow(size, entries, below, below_size))
+    }
+
+    fn shrink(&mut self, size: u64) -> Result<()> {
+        let old = self.info.size;
+        let l1 = (self.first.header.l1_table_offset, self.first.header.l1_size);
+        self.name_l1_table(l1, size)?;
+        let cluster = self.cluster_size();
+        let beyond = size.next_multiple_of(cluster)..old.next_multiple_of(cluster);
+        self.change_entries(beyond, true, |slot, _| self.rules.unmapped(slot))?;
+        Ok(())
+    }
+
+    fn grow(&mut self, size: u64, entries: u32, below: &dyn Below, below_size: u64) -> Result<()> {
+        let old = self.info.size;
+        let l1 = (self.first.header.l1_table_offset, self.first.header.l1_size);
+        if entries > l1.1 {
+            let offset = self.copy_l1_table(l1, entries)?;
+            self.settle_all()?;
+            self.name_l1_table((offset, entries), old)?;
+            self.free_table(l1.0, u64::from(l1.1) * 8);
+        }
+        // What an earlier, longer life left beyond the end, and what the backing file has there.
+        let cluster = self.cluster_size();
+        let whole = old.next_multiple_of(cluster);
+        if old < whole {
+            self.zero_tail(old..whole.min(size), below)?;
+        }
+        let end = size.next_multiple_of(cluster);
+        let hidden = below_size
+            .next_multiple_of(cluster)
+            .clamp(whole.min(end), end);
+        let backing = self.has_backing_file() && below_size > old;
+        if backing && whole < hidden {
+            let flags = ZeroFlags {
+                may_unmap: true,
+                no_fallback: false,
+            };
+            let by_bytes = self.change_entries(whole..hidden, true, |slot, range| {
+                self.rules.zeroed(slot, range, true, true)
+            })?;
+            for range in by_bytes {
+                self.zero_bytes(range, flags, below)?;
+            }
+        }
+        let rest = if backing { hidden } else { whole };
+        if rest < end && !self.rules.has_data_file {
+            self.change_entries(rest..end, true, |slot, _| self.rules.unmapped(slot))?;
+        }
+        self.settle_all()?;
+        let l1 = (self.first.header.l1_table_offset, self.first.header.l1_size);
+        self.name_l1_table(l1, size)
+    }
+
+    /// Makes the part of the last cluster that was beyond the disk zeros.
+    fn zero_tail(&self, tail: std::ops::Range<u64>, below: &dyn Below) -> Result<()> {
+        let flags = ZeroFlags::default();
+        self.zero_bytes(tail, flags, below)
+    }
+}

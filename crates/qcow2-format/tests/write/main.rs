@@ -1,0 +1,8 @@
+//! Writing: what was written is read, by everyone, and after every crash.
+
+// Here a failure is a panic, and what a proof came to is printed.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod crash;
+mod model;
+mod subject;
