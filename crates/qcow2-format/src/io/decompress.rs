@@ -76,6 +76,12 @@ impl Unpacked {
             .map(|(_, cluster)| Arc::clone(cluster))
     }
 
+    /// Forgets the cluster whose packed bytes were at byte `offset`.
+    pub(crate) fn forget(&self, offset: u64) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|(place, _)| *place != offset);
+    }
+
     fn keep(&self, offset: u64, cluster: Arc<[u8]>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         while kept.len() >= (BUDGET_BYTES / self.cluster_bytes).clamp(LEAST, 64) {

@@ -20,4 +20,5 @@ pub(crate) mod snapshot;
 pub(crate) mod tables;
 pub(crate) mod words;
 pub(crate) mod write;
+pub(crate) mod write_compressed;
 pub(crate) mod zero;
