@@ -39,6 +39,7 @@ pub use create_options::{Backing, CreateOptions, Preallocation};
 pub use driver::Qcow2Driver;
 pub use error::Qcow2Error;
 pub use image::Qcow2Image;
+pub use io::amend::{Amendment, amend};
 pub use io::check::check;
 pub use io::create::Qcow2Writer;
 pub use io::repair::{Repair, Repaired, repair};

@@ -1,5 +1,6 @@
 //! The floor that holds a `Storage`: one verb per file.
 
+pub(crate) mod amend;
 pub(crate) mod bitmaps;
 pub(crate) mod check;
 pub(crate) mod compress;

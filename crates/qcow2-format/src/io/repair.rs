@@ -29,7 +29,7 @@ use crate::inspect::FirstCluster;
 use crate::meta::counts::Counts;
 use crate::meta::header::{Header, MAX_REFCOUNT_TABLE_BYTES};
 use crate::ondisk::features;
-use crate::ondisk::header::{FEATURES, REFCOUNT_TABLE};
+use crate::ondisk::header::{FEATURES, HEADER_LENGTH, REFCOUNT_TABLE};
 use crate::ondisk::l1_entry::{COPIED, L1Entry};
 use crate::ondisk::l2_entry::L2Entry;
 use crate::ondisk::refcount::{largest, set_refcount};
@@ -108,12 +108,21 @@ pub(crate) fn recover(
 
 /// Writes new refcounts and has the header name them.
 fn rebuild(storage: &Arc<dyn Storage>, first: &FirstCluster, options: &OpenOptions) -> Result<()> {
+    count_anew(storage, first, first.header.refcount_order, options)
+}
+
+/// Writes new refcounts of `1 << order` bits and has the header name them.
+pub(crate) fn count_anew(
+    storage: &Arc<dyn Storage>,
+    first: &FirstCluster,
+    order: u32,
+    options: &OpenOptions,
+) -> Result<()> {
     let header = &first.header;
     let mut counts = references(&**storage, options, first, false)?.counts;
     complete(&counts)?;
     let cluster = header.cluster_size();
-    let order = header.refcount_order;
-    let per_block = Refcounts::new(header).per_block();
+    let per_block = (cluster * 8) >> order;
     let mut blocks: BTreeSet<u64> = BTreeSet::new();
     let mut end = storage.len()?.div_ceil(cluster);
     for (counted, times) in counts.counted(0, u64::MAX) {
@@ -169,13 +178,31 @@ fn rebuild(storage: &Arc<dyn Storage>, first: &FirstCluster, options: &OpenOptio
     let table_at = (end + blocks.len() as u64) * cluster;
     storage.write_at(&table, table_at)?;
     storage.sync(SyncKind::Data)?;
-    let mut fields = [0; 12];
-    fields[..8].copy_from_slice(&table_at.to_be_bytes());
-    let small = u32::try_from(table_clusters).expect("at most 8 MiB");
-    fields[8..].copy_from_slice(&small.to_be_bytes());
-    storage.write_at(&fields, REFCOUNT_TABLE)?;
-    storage.sync(SyncKind::Data)?;
+    name_refcounts(&**storage, header, (table_at, table_clusters), order)?;
     set_copied(storage, header, &mut counts)
+}
+
+/// Has the header name another refcount table, with another width of refcounts, in one sector.
+fn name_refcounts(
+    storage: &dyn Storage,
+    header: &Header,
+    (table, clusters): (u64, u64),
+    order: u32,
+) -> Result<()> {
+    let clusters = u32::try_from(clusters).expect("at most 8 MiB");
+    let mut fields = [table.to_be_bytes().as_slice(), &clusters.to_be_bytes()].concat();
+    if order != header.refcount_order {
+        let start = usize::try_from(REFCOUNT_TABLE).expect("inside the header");
+        let mut sector = vec![0; HEADER_LENGTH];
+        storage.read_at(&mut sector, 0)?;
+        sector.drain(..start);
+        sector[..fields.len()].copy_from_slice(&fields);
+        let at = sector.len() - 4;
+        sector[at..].copy_from_slice(&order.to_be_bytes());
+        fields = sector;
+    }
+    storage.write_at(&fields, REFCOUNT_TABLE)?;
+    storage.sync(SyncKind::Data)
 }
 
 /// Makes the COPIED flags of the active disk say whether a cluster is referred to once.

@@ -18,7 +18,7 @@ pub(crate) const MAX_SNAPSHOTS: u32 = 65_536;
 pub(crate) const MAX_BACKING_NAME_BYTES: u32 = 1023;
 
 /// Refcount width exponent of version 2.
-const V2_REFCOUNT_ORDER: u32 = 4;
+pub(crate) const V2_REFCOUNT_ORDER: u32 = 4;
 
 /// How clusters are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

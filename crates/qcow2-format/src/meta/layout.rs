@@ -15,7 +15,7 @@ use zerocopy::IntoBytes;
 
 use super::geometry::Geometry;
 use super::header::{CompressionType, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
-use crate::ondisk::extension::{BACKING_FORMAT, END, FEATURE_NAMES, RawExtension, RawFeatureName};
+use crate::ondisk::extension::{BACKING_FORMAT, END, FEATURE_NAMES, RawFeatureName, extension};
 use crate::ondisk::features;
 use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3, V2_BYTES};
 use crate::{CreateOptions, Preallocation, Qcow2Error};
@@ -270,19 +270,5 @@ fn extensions(options: &CreateOptions, feature_names: bool) -> Vec<u8> {
         bytes.extend(extension(FEATURE_NAMES, &names.collect::<Vec<u8>>()));
     }
     bytes.extend(extension(END, &[]));
-    bytes
-}
-
-/// An extension with its data, padded.
-fn extension(kind: u32, data: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(data.len()).expect("a few names");
-    let mut bytes = RawExtension {
-        kind: kind.into(),
-        length: length.into(),
-    }
-    .as_bytes()
-    .to_vec();
-    bytes.extend_from_slice(data);
-    bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes
 }

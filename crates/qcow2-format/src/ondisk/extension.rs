@@ -36,6 +36,20 @@ pub(crate) struct RawBitmapsExtension {
     pub(crate) directory_offset: be::U64,
 }
 
+/// An extension with its data, padded.
+pub(crate) fn extension(kind: u32, data: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(data.len()).expect("inside a cluster");
+    let mut bytes = RawExtension {
+        kind: kind.into(),
+        length: length.into(),
+    }
+    .as_bytes()
+    .to_vec();
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes
+}
+
 const _: () = assert!(size_of::<RawExtension>() == 8);
 const _: () = assert!(size_of::<RawFeatureName>() == 48);
 const _: () = assert!(size_of::<RawBitmapsExtension>() == 24);

@@ -47,6 +47,15 @@ pub(crate) const COMPRESSION_TYPE: usize = 104;
 /// Byte at which the fields about the refcount table lie: its offset, its clusters.
 pub(crate) const REFCOUNT_TABLE: u64 = 48;
 
+/// Byte at which the fields about the backing file lie: the offset of its name, its length.
+pub(crate) const BACKING_FILE: usize = 8;
+
+/// Byte at which the version lies.
+pub(crate) const VERSION: usize = 4;
+
+/// Byte at which the length of the header lies, behind the refcounts' width.
+pub(crate) const HEADER_LENGTH: usize = 100;
+
 /// Byte at which the size of the disk lies; the method of encryption and the fields about the L1
 /// table follow it: its entries, its offset.
 pub(crate) const SIZE: u64 = 24;

@@ -64,7 +64,7 @@ mod tests {
         for order in 0..=6 {
             let mut block = vec![0; 64];
             let count = (64 * 8) >> order;
-            let value = |i: usize| (i as u64 * 0x9E37_79B9_7F4A_7C15) & largest(order);
+            let value = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) & largest(order);
             for i in (0..count).rev() {
                 set_refcount(&mut block, i, order, largest(order));
                 set_refcount(&mut block, i, order, value(i));
