@@ -22,6 +22,8 @@ use crate::{Qcow2Image, inspect};
 const EXTENTS: usize = 64;
 /// Bytes read of one extent.
 const PIECE: usize = 64 << 10;
+/// Changes made to one image.
+const WRITES: usize = 40;
 /// Snapshots opened of one image.
 const SNAPSHOTS: usize = 4;
 
@@ -80,6 +82,105 @@ pub fn check(data: &[u8]) {
         for finding in &report.findings {
             assert!(!finding.to_string().is_empty());
         }
+    }
+}
+
+/// Opens the disk for writing, changes it in every way there is, and repairs what is left. Nothing
+/// that is asked of a damaged image need succeed.
+pub fn write(data: &[u8]) {
+    let storage: Arc<dyn Storage> = Arc::new(Bounded(MemoryStorage::from(data.to_vec())));
+    let options = OpenOptions::read_write().with_limits(options().limits);
+    if let Ok(mut image) = Qcow2Image::open(Arc::clone(&storage), &options) {
+        if image.header().has_data_file() {
+            let file = Arc::new(Bounded(MemoryStorage::default()));
+            image
+                .attach(blockdev_core::FileRole::Data, file)
+                .expect("an image with a data file takes one");
+        }
+        let picks = data.chunks_exact(8).rev().take(WRITES).enumerate();
+        for (n, pick) in picks {
+            let pick = u64::from_be_bytes(pick.try_into().expect("eight bytes"));
+            let _ = change(&mut image, n, pick);
+        }
+        let _ = image.flush();
+    }
+    let _ = crate::repair(Arc::clone(&storage), &options, crate::Repair::All);
+    let mut amendment = crate::Amendment::default();
+    amendment.refcount_order = Some(u32::from(data.first().copied().unwrap_or(0) % 7));
+    let _ = crate::amend(storage, &options, &amendment);
+}
+
+/// One change of an image, chosen by `pick`.
+fn change(image: &mut Qcow2Image, n: usize, pick: u64) -> blockdev_core::Result<()> {
+    let size = image.geometry().size();
+    let offset = (pick >> 16) % size.max(1);
+    let len = (pick % 100_000 + 1).min(size - offset);
+    let bytes = usize::try_from(len).expect("small");
+    let flags = blockdev_core::ZeroFlags {
+        may_unmap: pick & 1 != 0,
+        no_fallback: false,
+    };
+    let below = &blockdev_core::ZerosBelow;
+    match n % 9 {
+        0..=2 => image.write_at(&vec![7; bytes], offset, below),
+        3 => image.zero(offset, len, flags, below),
+        4 => image.discard(offset, len, blockdev_core::DiscardMode::Best),
+        5 => image.flush(),
+        6 => {
+            let cluster = image.geometry().cluster_size();
+            let whole = usize::try_from(cluster).expect("at most 2 MiB");
+            image.write_compressed(&vec![9; whole], offset / cluster * cluster)
+        }
+        7 => image.resize(pick % (1 << 24) * 512, below, 0),
+        _ => {
+            let name = format!("{}", n / 9 % 2);
+            let mut new = crate::NewSnapshot::now(&name);
+            new.date_sec = 0;
+            match n / 9 % 3 {
+                0 => image.create_snapshot(&new).map(drop),
+                1 => image.apply_snapshot(&name),
+                _ => image.delete_snapshot(&name),
+            }
+        }
+    }
+}
+
+/// A file of a host that has little room.
+#[derive(Debug)]
+struct Bounded(MemoryStorage);
+
+/// Bytes of the largest file.
+const ROOM: u64 = 32 << 20;
+
+impl Storage for Bounded {
+    fn len(&self) -> blockdev_core::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> blockdev_core::Result<()> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> blockdev_core::Result<()> {
+        if offset.saturating_add(buf.len() as u64) > ROOM {
+            return Err(blockdev_core::ErrorKind::NoSpace.into());
+        }
+        self.0.write_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> blockdev_core::Result<()> {
+        if len > ROOM {
+            return Err(blockdev_core::ErrorKind::NoSpace.into());
+        }
+        self.0.set_len(len)
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> blockdev_core::Result<()> {
+        self.0.punch_hole(offset, len)
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
     }
 }
 

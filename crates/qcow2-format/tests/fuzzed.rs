@@ -10,6 +10,7 @@ type Body = fn(&[u8]);
 const TARGETS: &[(&str, Body)] = &[
     ("qcow2_open", fuzz::open_and_read),
     ("qcow2_check", fuzz::check),
+    ("qcow2_write", fuzz::write),
     ("qcow2_header", fuzz::header),
     ("qcow2_entries", fuzz::entries),
     ("qcow2_refcounts", fuzz::refcounts),

@@ -1,6 +1,6 @@
 //! What a writer keeps its hands off: the places of all structures, gathered once at opening.
 
-use blockdev_core::{Result, Storage};
+use blockdev_core::{Error, Result, Storage};
 
 use crate::Qcow2Error;
 use crate::inspect::FirstCluster;
@@ -14,8 +14,9 @@ use crate::ondisk::refcount::BLOCK_OFFSET_MASK;
 /// The structures of an image in a file of `file_len` bytes.
 ///
 /// # Errors
-/// [`Corrupt`](blockdev_core::ErrorKind::Corrupt) for an image without a refcount table, and where
-/// structures lie past the end of the file.
+/// [`Corrupt`](blockdev_core::ErrorKind::Corrupt) for an image without a refcount table, where
+/// structures lie past the end of the file, and where they share a place: refcounts that are counted
+/// twice have no end.
 pub(crate) fn reserved_areas(
     storage: &dyn Storage,
     first: &FirstCluster,
@@ -39,13 +40,22 @@ pub(crate) fn reserved_areas(
         }
         .into());
     }
-    reserved.insert(table, length, "the refcount table");
+    claim(&mut reserved, (table, length), "the refcount table")?;
+    let mut outcome = Ok(());
     each_word(storage, (table, length), file_len, |entry| {
-        reserved.insert(entry & BLOCK_OFFSET_MASK, cluster, "a refcount block");
+        let block = entry & BLOCK_OFFSET_MASK;
+        if outcome.is_ok() {
+            outcome = claim(&mut reserved, (block, cluster), "a refcount block");
+        }
     })?;
     each_word(storage, l1, file_len, |entry| {
-        reserved.insert(L1Entry(entry).l2_offset(), cluster, "an L2 table");
+        let table = L1Entry(entry).l2_offset();
+        // Two entries may name one table, which is then copied before it changes.
+        if table > 0 && outcome.is_ok() && reserved.find(table, cluster) != Some("an L2 table") {
+            outcome = claim(&mut reserved, (table, cluster), "an L2 table");
+        }
     })?;
+    outcome?;
     if header.nb_snapshots > 0 {
         let (snapshots, length) = snapshot_table(storage, header)?;
         reserved.insert(header.snapshots_offset, length, "the snapshot table");
@@ -63,6 +73,16 @@ pub(crate) fn reserved_areas(
         reserved.insert(offset, length, "the bitmap directory");
     }
     Ok(reserved)
+}
+
+/// Notes a structure that shares its place with nothing.
+fn claim(reserved: &mut Reserved, (offset, len): (u64, u64), name: &'static str) -> Result<()> {
+    if let Some(other) = reserved.find(offset, len) {
+        let text = format!("it lies where {other} is; repair the image before it is written to");
+        return Err(Error::corrupt(name, offset, text));
+    }
+    reserved.insert(offset, len, name);
+    Ok(())
 }
 
 /// Hands every entry other than 0 of a table to `each`.
