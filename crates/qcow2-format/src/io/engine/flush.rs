@@ -24,6 +24,10 @@ impl Qcow2Image {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         engine.check()?;
+        if self.pages.has_closing() {
+            // What could not be written before says nothing of what came after it.
+            self.flush_batch(engine)?;
+        }
         self.flush_batch(engine)
     }
 
@@ -113,8 +117,16 @@ impl Qcow2Image {
             .data_file
             .as_ref()
             .map_or(Ok(()), |file| file.sync(SyncKind::Data));
-        let outcome = data.and_then(|()| self.storage.sync(SyncKind::Data));
-        if outcome.is_err() {
+        if data.is_err() {
+            engine.poison();
+        }
+        data.and_then(|()| self.sync_image())
+    }
+
+    /// Waits until the image's own file is stable.
+    pub(crate) fn sync_image(&self) -> Result<()> {
+        let outcome = self.storage.sync(SyncKind::Data);
+        if let (Err(_), Some(engine)) = (&outcome, &self.engine) {
             // What the host dropped, it will not report again.
             engine.poison();
         }
