@@ -212,6 +212,6 @@ impl Qcow2Image {
     /// Writes fields of the header that lie in one sector, so that they change together.
     pub(crate) fn write_header(&self, offset: u64, fields: &[u8]) -> Result<()> {
         self.pages.write_through(offset, fields)?;
-        self.storage.sync(blockdev_core::SyncKind::Data)
+        self.sync_image()
     }
 }

@@ -1,6 +1,6 @@
 //! What the header says while an image is written to (qcow2 specification, "Header").
 
-use blockdev_core::{Error, ErrorKind, Result, SyncKind};
+use blockdev_core::{Error, ErrorKind, Result};
 
 use super::State;
 use crate::image::Qcow2Image;
@@ -27,7 +27,7 @@ impl Qcow2Image {
             {
                 self.write_features(incompatible, autoclear)?;
             } else if marked {
-                self.storage.sync(SyncKind::Data)?;
+                self.sync_image()?;
             }
         }
         state.announced = true;
@@ -63,7 +63,7 @@ impl Qcow2Image {
         let compatible = self.first.header.compatible_features;
         let words = [incompatible, compatible, autoclear].map(u64::to_be_bytes);
         self.pages.write_through(FEATURES, &words.concat())?;
-        self.storage.sync(SyncKind::Data)
+        self.sync_image()
     }
 
     /// The error for metadata that contradicts itself at byte `offset`; the image is marked corrupt,
