@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod crash;
+mod faults;
 mod model;
+mod random;
+mod stories;
 mod subject;

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    Below, BlockDevice, BulkOptions, CheckReport, DeviceInfo, DiscardMode, Extent, ExtentKind,
-    Holes, Layer, LoneLayer, MemoryStorage, NoProgress, OpenOptions, RawLayer, Result, Storage,
-    ZeroFlags, bulk_copy, fits,
+    Below, BlockDevice, BulkOptions, CheckReport, DeviceInfo, DiscardMode, Error, ErrorKind,
+    Extent, ExtentKind, Holes, Layer, LoneLayer, MemoryStorage, NoProgress, OpenOptions, RawLayer,
+    Result, Storage, ZeroFlags, bulk_copy, fits,
 };
 use qcow2_format::inspect::first_cluster;
-use qcow2_format::{CreateOptions, NewSnapshot, Qcow2Image, Qcow2Writer};
+use qcow2_format::{CreateOptions, NewSnapshot, Qcow2Image, Qcow2Writer, Repair, repair};
 use testkit::crash::{Control, CrashSubject};
+use testkit::stamp::stamped;
 
 /// A qcow2 image over the bytes of its backing file, which may be none.
 #[derive(Debug)]
@@ -74,6 +75,9 @@ impl BlockDevice for Disk {
     }
 
     fn block_status(&self, offset: u64, len: u64) -> Result<Extent> {
+        if len == 0 {
+            return Err(Error::new(ErrorKind::InvalidInput, "status of no bytes"));
+        }
         fits(offset, len, self.size())?;
         let extent = self.image.next_extent(offset, len)?;
         if extent.kind == ExtentKind::Absent && !self.base.is_empty() {
@@ -101,6 +105,8 @@ impl BlockDevice for Disk {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Qcow2 {
     pub(crate) base: Arc<Vec<u8>>,
+    /// Images may be damaged in what can be repaired, and are repaired before they are written to.
+    pub(crate) repairs: bool,
 }
 
 impl CrashSubject for Qcow2 {
@@ -111,10 +117,24 @@ impl CrashSubject for Qcow2 {
     }
 
     fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<Disk> {
+        if writable && self.repairs {
+            repair(
+                Arc::clone(&storage),
+                &OpenOptions::read_write(),
+                Repair::All,
+            )?;
+        }
         Disk::open(storage, writable, &self.base)
     }
 
     fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
+        if self.repairs {
+            // What counts is what a repair makes of it.
+            let mut bytes = vec![0; usize::try_from(storage.len()?).unwrap()];
+            storage.read_at(&mut bytes, 0)?;
+            let copy = Arc::new(MemoryStorage::from(bytes));
+            return Ok(repair(copy, &OpenOptions::read_write(), Repair::All)?.after);
+        }
         let header = first_cluster(&*storage)?.header;
         if header.is_dirty() {
             // It says itself that its refcounts are not to be believed; a writable open sees to it.
@@ -192,4 +212,35 @@ pub(crate) fn options(size: u64, cluster_bits: u32) -> CreateOptions {
     let mut options = CreateOptions::new(size);
     options.cluster_bits = cluster_bits;
     options
+}
+
+/// `kib` KiB in which every sector tells where it comes from.
+pub(crate) fn content(kib: usize) -> Vec<u8> {
+    stamped(0, kib << 10, 77_777)
+}
+
+/// `kib` KiB that can be packed, no sector of it zeros.
+pub(crate) fn packable(kib: usize) -> Vec<u8> {
+    let byte = |sector: usize| u8::try_from(sector % 255 + 1).unwrap();
+    (0..kib << 10).map(|at| byte(at / 512)).collect()
+}
+
+/// `image`, whose refcounts are 16 bits wide and in one block, with three clusters leaked at its
+/// end; and `corrupt`: two clusters in use counted 0 and 2 times.
+pub(crate) fn damaged(mut image: Vec<u8>, corrupt: bool) -> Vec<u8> {
+    let word = |image: &[u8], at: usize| {
+        let bytes = image[at..at + 8].try_into().unwrap();
+        usize::try_from(u64::from_be_bytes(bytes)).unwrap()
+    };
+    let cluster = 1 << image[23];
+    let block = word(&image, word(&image, 48));
+    let end = image.len().div_ceil(cluster);
+    let mut set = |counted: usize, value: u8| image[block + counted * 2 + 1] = value;
+    (end..end + 3).for_each(|leaked| set(leaked, 1));
+    if corrupt {
+        set(end - 2, 0);
+        set(end - 3, 2);
+    }
+    image.resize((end + 3) * cluster, 0x77);
+    image
 }
