@@ -1,4 +1,4 @@
-//! qcow2 images, versions 2 and 3: read, described, checked.
+//! qcow2 images, versions 2 and 3: read, described, checked, made, written to, repaired.
 //!
 //! ```text
 //!   crate root   Qcow2Image, Qcow2Driver, errors
@@ -13,6 +13,14 @@
 //! Cluster sizes from 512 bytes to 2 MiB; standard, zero and compressed clusters (deflate, zstd);
 //! extended L2 entries; external data files; internal snapshots. Images that are dirty or marked
 //! corrupt are read. Encrypted images are refused by the name of their method.
+//!
+//! | to | call |
+//! | --- | --- |
+//! | read and write a disk | [`Qcow2Image`], as a layer |
+//! | make a new image of a disk | [`Qcow2Writer`] |
+//! | take, apply and delete snapshots; change the size | [`Qcow2Image`] |
+//! | check and repair | [`check()`], [`repair()`] |
+//! | change version, refcount width, names | [`amend()`] |
 //!
 //! An image names its backing file and its data file, and opens neither: a chain (`blockdev-chain`)
 //! does, under its caller's policy.
