@@ -105,8 +105,10 @@ pub fn write(data: &[u8]) {
         let _ = image.flush();
     }
     let _ = crate::repair(Arc::clone(&storage), &options, crate::Repair::All);
-    let mut amendment = crate::Amendment::default();
-    amendment.refcount_order = Some(u32::from(data.first().copied().unwrap_or(0) % 7));
+    let amendment = crate::Amendment {
+        refcount_order: Some(u32::from(data.first().copied().unwrap_or(0) % 7)),
+        ..crate::Amendment::default()
+    };
     let _ = crate::amend(storage, &options, &amendment);
 }
 

@@ -20,8 +20,11 @@ pub(crate) const KEEP: ZeroFlags = ZeroFlags {
     no_fallback: false,
 };
 
-/// Every story, by the name it has in reports.
-pub(crate) const STORIES: &[(&str, fn() -> Story)] = &[
+/// The name that a story has in reports, and what makes it.
+pub(crate) type Named = (&'static str, fn() -> Story);
+
+/// Every story.
+pub(crate) const STORIES: &[Named] = &[
     ("allocate, 512-byte clusters", || allocate(9)),
     ("allocate, 4 KiB clusters", || allocate(12)),
     ("overwrite in place", overwrite),
