@@ -131,6 +131,9 @@ pub trait Layer: Send + Sync {
 
     /// The concrete image, for what only its own format can tell.
     fn as_any(&self) -> &dyn Any;
+
+    /// The same, for what changes the image as a whole.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
 /// How many holes are noted before memory is asked for.

@@ -73,6 +73,17 @@ impl RawLayer {
         self
     }
 
+    /// Makes the disk `size` bytes long: new bytes are zeros, bytes beyond a new end are lost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ReadOnly`], [`ErrorKind::NoSpace`], [`ErrorKind::Io`].
+    pub fn resize(&mut self, size: u64) -> Result<()> {
+        self.storage.set_len(size)?;
+        self.storage.sync(SyncKind::Full)?;
+        self.info.size = size;
+        Ok(())
+    }
+
     /// Makes a `change` of `len` bytes from `offset`, which `fill` shows on the part of them it is
     /// given, unless the image would be taken for another format after it.
     fn guarded_change(
@@ -188,6 +199,10 @@ impl Layer for RawLayer {
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use blockdev_core::{
-    BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, FileRef, Layer, Result,
+    Below, BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, FileRef, Layer, Result,
     Storage, ZeroFlags, fits,
 };
 
@@ -75,6 +75,13 @@ impl Chain {
     #[must_use]
     pub fn top(&self) -> &dyn Layer {
         &*self.links[0].layer
+    }
+
+    /// The top, for what changes it as a whole, with what lies below it and how long that is.
+    pub fn top_mut(&mut self) -> (&mut dyn Layer, impl Below + '_, u64) {
+        let (top, below) = self.links.split_at_mut(1);
+        let size = below.first().map_or(0, |link| link.layer.info().size);
+        (&mut *top[0].layer, Stack::below(below), size)
     }
 
     /// The layer at `depth`, 0 being the top: the one an [`Extent`] of that depth is from.

@@ -26,12 +26,14 @@ impl<'a> Stack<'a> {
         Self { links, above: 0 }
     }
 
-    /// What is below the top.
+    /// What is below the top of these.
     pub(crate) fn below_top(links: &'a [Link]) -> Self {
-        Self {
-            links: links.get(1..).unwrap_or_default(),
-            above: 1,
-        }
+        Self::below(links.get(1..).unwrap_or_default())
+    }
+
+    /// These, which are below a top.
+    pub(crate) fn below(links: &'a [Link]) -> Self {
+        Self { links, above: 1 }
     }
 
     /// True when the bottom names a parent that is not here.

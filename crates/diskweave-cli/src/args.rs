@@ -36,8 +36,10 @@ pub(crate) enum Command {
     Check(Check),
     /// Show an image's structures, field by field
     Sections(Sections),
-    /// List the internal snapshots of an image
+    /// List, take, apply or delete internal snapshots of an image
     Snapshot(Snapshot),
+    /// Give a disk another size
+    Resize(Resize),
     /// Show an image and its parents: how each was found, and whether it belongs
     Chain(Chain),
 }
@@ -303,6 +305,9 @@ pub(crate) struct Check {
     /// Format of the image; guessed if not said
     #[arg(short, long = "format", value_name = "FMT")]
     pub(crate) format: Option<String>,
+    /// Repair the image: leaks alone, or all that takes no guess
+    #[arg(short, long, value_enum, value_name = "WHAT")]
+    pub(crate) repair: Option<Repair>,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -311,6 +316,14 @@ pub(crate) struct Check {
     pub(crate) quiet: bool,
     /// The image
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Repair {
+    /// Space to which nothing refers
+    Leaks,
+    /// Everything that can be repaired without a guess
+    All,
 }
 
 #[derive(Debug, Args)]
@@ -365,11 +378,43 @@ pub(crate) struct Snapshot {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
-    /// List them, which is all that can be done with them yet
-    #[arg(short, long)]
+    /// List them, which is done if nothing else is said
+    #[arg(short, long, group = "what")]
     list: bool,
+    /// Take one of this name
+    #[arg(short, long, value_name = "NAME", group = "what")]
+    pub(crate) create: Option<String>,
+    /// Make the disk what it was when the one of this id or name was taken
+    #[arg(short, long, value_name = "NAME", group = "what")]
+    pub(crate) apply: Option<String>,
+    /// Delete the one of this id or name
+    #[arg(short, long, value_name = "NAME", group = "what")]
+    pub(crate) delete: Option<String>,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    quiet: bool,
     /// The image
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resize {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the image; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Allow a smaller size, by which the disk's end is lost
+    #[arg(long)]
+    pub(crate) shrink: bool,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image
+    pub(crate) file: PathBuf,
+    /// The new size; with + or - before it, how much larger or smaller
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) size: String,
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use blockdev_core::{CheckReport, Result};
 
-use crate::OpenDisk;
+use crate::{OpenDisk, registry};
 
 /// A check of the image at a path: its format, and the findings where it has any to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,36 @@ pub struct Checked {
     pub format: &'static str,
     /// What was found; `None` for formats that have nothing to check.
     pub report: Option<CheckReport>,
+}
+
+/// What a repair found, and what it left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// Name of the image's format.
+    pub format: &'static str,
+    /// The check before.
+    pub before: CheckReport,
+    /// The check after.
+    pub after: CheckReport,
+}
+
+/// Repairs the image at `path`, by itself, where that takes no guess; with `leaks_only` nothing but
+/// space to which nothing refers.
+///
+/// # Errors
+/// [`Unsupported`](blockdev_core::ErrorKind::Unsupported) for formats that are not repaired, as
+/// [`check`], and those of writing. What could not be repaired is in [`Repaired::after`].
+pub fn repair(path: impl AsRef<Path>, open: &OpenDisk, leaks_only: bool) -> Result<Repaired> {
+    let writable = open.clone().writable();
+    let file = writable.open_file(path.as_ref())?;
+    let format = file.driver.name();
+    let options = writable.core_options();
+    let (before, after) = registry::repair(format, file.storage, options, leaks_only)?;
+    Ok(Repaired {
+        format,
+        before,
+        after,
+    })
 }
 
 /// Checks the image at `path`, by itself and without changing it.

@@ -55,13 +55,13 @@ pub use qcow2_format as qcow2;
 pub use vhdx_format as vhdx;
 
 pub use blockdev_core::{NoProgress, Progress};
-pub use check::{Checked, check};
+pub use check::{Checked, Repaired, check, repair};
 pub use compare::{Comparison, compare};
 pub use convert::{ConvertOptions, convert, convert_over, convert_to_raw};
 pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
-pub use registry::{NewImage, driver, drivers, probe};
+pub use registry::{NewImage, SnapshotChange, change_snapshot, driver, drivers, probe, resize};
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

@@ -97,6 +97,13 @@ impl OpenDisk {
         self
     }
 
+    /// The same, for writing; parents are only read.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.options.mode = OpenMode::ReadWrite;
+        self
+    }
+
     /// The lock held on every file; by default others may read what is read here, and nobody may
     /// use what is written here.
     #[must_use]

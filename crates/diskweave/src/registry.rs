@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, Error, ErrorKind, FormatDriver, Layer, Measurement, RawDriver, Result, Storage,
-    SyncKind,
+    BlockDevice, CheckReport, Error, ErrorKind, FormatDriver, Layer, Measurement, OpenOptions,
+    RawDriver, Result, Storage, SyncKind,
 };
 
 use crate::convert::raw;
@@ -197,6 +197,91 @@ impl NewImage {
 fn sectors(size: u64, sector: u32) -> Result<u64> {
     let whole = size.checked_next_multiple_of(u64::from(sector.max(1)));
     whole.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the size is too large"))
+}
+
+/// A format that does not do what is asked of it, or not yet.
+fn not_by(format: &str, what: &str) -> Error {
+    let text = format!("{what} is not possible with images of format {format}");
+    Error::new(ErrorKind::Unsupported, text)
+}
+
+/// Makes `disk`, opened for writing, `size` bytes long. New bytes read as zeros; bytes beyond a new
+/// end are lost. Parents are not changed.
+///
+/// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) for formats that cannot do it,
+/// [`ReadOnly`](ErrorKind::ReadOnly), and those of the format.
+pub fn resize(disk: &mut Chain, size: u64) -> Result<()> {
+    let (top, below, below_size) = disk.top_mut();
+    let format = top.info().format;
+    let top = top.as_any_mut();
+    if let Some(raw) = top.downcast_mut::<blockdev_core::RawLayer>() {
+        return raw.resize(size);
+    }
+    #[cfg(feature = "qcow2")]
+    if let Some(image) = top.downcast_mut::<qcow2_format::Qcow2Image>() {
+        return image.resize(size, &below, below_size);
+    }
+    let _ = (below, below_size);
+    Err(not_by(format, "another size"))
+}
+
+/// What is done with an internal snapshot, by its name; one that is there already also by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotChange {
+    /// Keep the disk as it is now.
+    Create(String),
+    /// Make the disk what it was.
+    Apply(String),
+    /// Forget it.
+    Delete(String),
+}
+
+/// Takes, applies or deletes an internal snapshot of the top image of `disk`, opened for writing.
+///
+/// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) for formats that have none,
+/// [`InvalidInput`](ErrorKind::InvalidInput) for a name that is taken or unknown,
+/// [`ReadOnly`](ErrorKind::ReadOnly), and those of the format.
+pub fn change_snapshot(disk: &mut Chain, change: &SnapshotChange) -> Result<()> {
+    let (top, ..) = disk.top_mut();
+    let format = top.info().format;
+    #[cfg(feature = "qcow2")]
+    if let Some(image) = top.as_any_mut().downcast_mut::<qcow2_format::Qcow2Image>() {
+        return match change {
+            SnapshotChange::Create(name) => {
+                let new = qcow2_format::NewSnapshot::now(name);
+                image.create_snapshot(&new).map(drop)
+            }
+            SnapshotChange::Apply(name) => image.apply_snapshot(name),
+            SnapshotChange::Delete(name) => image.delete_snapshot(name),
+        };
+    }
+    let _ = change;
+    Err(not_by(format, "an internal snapshot"))
+}
+
+/// Repairs what can be repaired without a guess; `leaks_only` leaves everything else as it is. Gives
+/// the checks before and after.
+pub(crate) fn repair(
+    format: &str,
+    storage: Arc<dyn Storage>,
+    options: &OpenOptions,
+    leaks_only: bool,
+) -> Result<(CheckReport, CheckReport)> {
+    #[cfg(feature = "qcow2")]
+    if format == qcow2_format::Qcow2Driver.name() {
+        let what = if leaks_only {
+            qcow2_format::Repair::Leaks
+        } else {
+            qcow2_format::Repair::All
+        };
+        let repaired = qcow2_format::repair(storage, options, what)?;
+        return Ok((repaired.before, repaired.after));
+    }
+    let _ = (storage, options, leaks_only);
+    Err(not_by(format, "repair"))
 }
 
 /// True when the image was not closed cleanly.

@@ -109,6 +109,7 @@ impl Layer for Qcow2Image {
     }
 
     fn next_extent(&self, offset: u64, len: u64) -> Result<Extent> {
+        let _pin = self.engine.as_ref().map(|engine| engine.pins.enter());
         let run = self.next_run(offset, len)?;
         let guest_file = if self.rules.has_data_file {
             HostFile::Data
@@ -177,6 +178,10 @@ impl Layer for Qcow2Image {
     }
 
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 }

@@ -1,10 +1,10 @@
-//! `check`: every finding, and an exit code that sums them up.
+//! `check`: every finding, what was repaired, and an exit code that sums up what is left.
 
 use diskweave::core::CheckReport;
 use serde_json::{Value, json};
 
 use super::shown;
-use crate::args::{Check, Output};
+use crate::args::{Check, Output, Repair};
 use crate::failure::Failure;
 use crate::output::json;
 use crate::output::plain::{plain, print};
@@ -16,21 +16,58 @@ const NOTHING_TO_CHECK: u8 = 63;
 
 pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
     let disk = args.open.disk(&args.file, args.format.as_ref());
-    let checked =
-        diskweave::check(&args.file, &disk).map_err(|e| Failure::about(shown(&args.file), e))?;
+    let about = |e| Failure::about(shown(&args.file), e);
+    if let Some(what) = args.repair {
+        let leaks_only = what == Repair::Leaks;
+        let repaired = diskweave::repair(&args.file, &disk, leaks_only).map_err(about)?;
+        return tell(
+            args,
+            &repaired.after,
+            Some(&repaired.before),
+            repaired.format,
+        );
+    }
+    let checked = diskweave::check(&args.file, &disk).map_err(about)?;
     let Some(report) = checked.report else {
         let failure = Failure::new("This image format does not support checks");
         return Err(failure.with_code(NOTHING_TO_CHECK));
     };
+    tell(args, &report, None, checked.format)
+}
+
+/// Tells what is in `report`, and what a repair mended since the one `before` it.
+fn tell(
+    args: &Check,
+    report: &CheckReport,
+    before: Option<&CheckReport>,
+    format: &str,
+) -> Result<u8, Failure> {
+    let fixed =
+        |of: fn(&CheckReport) -> u64| before.map_or(0, |b| of(b).saturating_sub(of(report)));
+    let [leaks, corruptions] = [
+        fixed(|report| report.leaks),
+        fixed(|report| report.corruptions),
+    ];
     match args.output {
         Output::Json => {
-            json::print(&as_json(
-                &report,
-                &args.file.display().to_string(),
-                checked.format,
-            ))?;
+            let mut value = as_json(report, &args.file.display().to_string(), format);
+            for (name, count) in [("leaks-fixed", leaks), ("corruptions-fixed", corruptions)] {
+                if count > 0 {
+                    value[name] = count.into();
+                }
+            }
+            json::print(&value)?;
         }
-        Output::Human if !args.quiet => print(&as_text(&report, checked.format))?,
+        Output::Human if !args.quiet => {
+            if leaks + corruptions > 0 {
+                print(&format!(
+                    "The following inconsistencies were found and repaired:\n\n    {leaks} leaked \
+                     clusters\n    {corruptions} corruptions\n\nDouble checking the fixed image \
+                     now...\n"
+                ))?;
+            }
+            print(&as_text(report, format))?;
+        }
         Output::Human => {}
     }
     Ok(match (report.corruptions, report.leaks) {

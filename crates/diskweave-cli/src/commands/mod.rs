@@ -10,6 +10,7 @@ mod map;
 mod measure;
 mod new_image;
 mod qcow2_facts;
+mod resize;
 mod sections;
 mod snapshot;
 mod vhdx_facts;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Check(args) => check::run(args),
         Command::Sections(args) => sections::run(args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Resize(args) => resize::run(args),
         Command::Chain(args) => chain::run(args),
     }
 }

@@ -1,6 +1,10 @@
-//! `snapshot`: the internal snapshots of an image, listed.
+//! `snapshot`: the internal snapshots of an image, listed, taken, applied, deleted.
 
+use std::path::Path;
+
+use diskweave::chain::Chain;
 use diskweave::core::locate::ChainPolicy;
+use diskweave::{OpenDisk, SnapshotChange};
 use serde_json::Value;
 
 use super::{qcow2_facts, shown};
@@ -12,11 +16,13 @@ use crate::output::{json, snapshot_table};
 pub(crate) fn run(args: &Snapshot) -> Result<u8, Failure> {
     let about = |e| Failure::about(shown(&args.file), e);
     let disk = args.open.disk(&args.file, args.format.as_ref());
-    // They are all in the image itself.
-    let chain = disk
-        .policy(ChainPolicy::Deny)
-        .open(&args.file)
-        .map_err(about)?;
+    if let Some(change) = change(args) {
+        let mut chain = open_alone(disk.writable(), &args.file).map_err(about)?;
+        diskweave::change_snapshot(&mut chain, &change).map_err(about)?;
+        chain.close().map_err(about)?;
+        return Ok(0);
+    }
+    let chain = open_alone(disk, &args.file).map_err(about)?;
     let snapshots = qcow2_facts::snapshots(chain.top()).map_err(about)?;
     match args.output {
         Output::Human => print(&snapshot_table::text(&snapshots))?,
@@ -26,4 +32,17 @@ pub(crate) fn run(args: &Snapshot) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+/// The change that is asked for, unless they are to be listed.
+fn change(args: &Snapshot) -> Option<SnapshotChange> {
+    let create = args.create.clone().map(SnapshotChange::Create);
+    let apply = || args.apply.clone().map(SnapshotChange::Apply);
+    let delete = || args.delete.clone().map(SnapshotChange::Delete);
+    create.or_else(apply).or_else(delete)
+}
+
+/// Snapshots are all in the image itself.
+fn open_alone(disk: OpenDisk, file: &Path) -> diskweave::core::Result<Chain> {
+    disk.policy(ChainPolicy::Deny).open(file)
 }
