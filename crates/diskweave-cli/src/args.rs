@@ -4,11 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use diskweave::OpenDisk;
 use diskweave::core::locate::ChainPolicy;
 use diskweave::core::{LockMode, OpenOptions, Recovery};
+use diskweave::{OpenDisk, SnapshotName};
 
 use crate::output::size;
+use crate::snapshot_name;
 
 /// Disk images: raw and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
@@ -257,6 +258,10 @@ pub(crate) struct Convert {
     /// How many parts of the disk are dealt with at once
     #[arg(short = 'm', long = "parallel", value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
+    /// Read the disk as this internal snapshot has it: an id or a name, or snapshot.id=ID,
+    /// snapshot.name=NAME or both
+    #[arg(short = 'l', long = "snapshot", value_name = "SNAPSHOT", value_parser = snapshot_name::parse)]
+    pub(crate) snapshot: Option<SnapshotName>,
     /// The disk to read
     pub(crate) source: PathBuf,
     /// The image to write; replaced when the new one is whole
@@ -442,6 +447,11 @@ pub(crate) struct Measure {
     #[arg(long, value_name = "BYTES", value_parser = size::parse, conflicts_with = "file",
           required_unless_present = "file")]
     pub(crate) size: Option<u64>,
+    /// Of the disk as this internal snapshot has it: an id or a name, or snapshot.id=ID,
+    /// snapshot.name=NAME or both
+    #[arg(short = 'l', long = "snapshot", value_name = "SNAPSHOT", conflicts_with = "size",
+          value_parser = snapshot_name::parse)]
+    pub(crate) snapshot: Option<SnapshotName>,
     /// The disk to be written out
     pub(crate) file: Option<PathBuf>,
 }

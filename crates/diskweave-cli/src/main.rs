@@ -9,6 +9,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod output;
+mod snapshot_name;
 
 use std::ffi::OsStr;
 use std::process::ExitCode;

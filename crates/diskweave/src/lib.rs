@@ -46,6 +46,7 @@ pub mod fuzz;
 mod info;
 mod open;
 mod registry;
+mod snapshot;
 
 pub use blockdev_chain as chain;
 pub use blockdev_core as core;
@@ -62,6 +63,7 @@ pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
 pub use registry::{NewImage, SnapshotChange, change_snapshot, driver, drivers, probe, resize};
+pub use snapshot::SnapshotName;
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

@@ -10,8 +10,9 @@ use blockdev_core::{
     Error, ErrorKind, FileOptions, LockMode, OpenMode, OpenOptions, RawDriver, Result, Storage,
 };
 
+use crate::SnapshotName;
 use crate::foreign;
-use crate::registry::{driver, drivers, probe, taken_for};
+use crate::registry::{driver, drivers, open_snapshot, probe, taken_for};
 
 /// How to open a disk. By default: read-only, its format guessed, alone.
 ///
@@ -32,6 +33,7 @@ pub struct OpenDisk {
     lock: Option<LockMode>,
     verify_linkage: bool,
     parent_format: Option<String>,
+    snapshot: Option<SnapshotName>,
     opener: Arc<dyn Opener>,
 }
 
@@ -43,6 +45,7 @@ impl std::fmt::Debug for OpenDisk {
             .field("options", &self.options)
             .field("lock", &self.lock)
             .field("verify_linkage", &self.verify_linkage)
+            .field("snapshot", &self.snapshot)
             .finish_non_exhaustive()
     }
 }
@@ -72,6 +75,7 @@ impl OpenDisk {
             lock: None,
             verify_linkage: true,
             parent_format: None,
+            snapshot: None,
             opener: Arc::new(HostOpener),
         }
     }
@@ -128,6 +132,14 @@ impl OpenDisk {
         self
     }
 
+    /// The disk as an internal snapshot of the image has it, over the same parents. Default: as it
+    /// is now.
+    #[must_use]
+    pub fn snapshot(mut self, snapshot: SnapshotName) -> Self {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
     /// Who turns paths into open files. Default: the host.
     #[must_use]
     pub fn opener(mut self, opener: Arc<dyn Opener>) -> Self {
@@ -139,10 +151,12 @@ impl OpenDisk {
     ///
     /// # Errors
     /// [`ErrorKind::Io`], [`ErrorKind::Locked`], [`ErrorKind::Unsupported`] for what bears the mark
-    /// of a format that is not read, those of the format, and those of [`ChainBuilder::build`].
+    /// of a format that is not read, and those of the format; [`ErrorKind::InvalidInput`] when there
+    /// is no such snapshot, [`ErrorKind::Unsupported`] when the format has none; and those of
+    /// [`ChainBuilder::build`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Chain> {
-        let file = self.open_file(path.as_ref())?;
-        self.builder(file.guessed).build(top(file))
+        let (builder, top) = self.prepare(path.as_ref())?;
+        builder.build(top)
     }
 
     /// As [`open`](Self::open), but where a parent cannot be opened gives what is above it,
@@ -151,8 +165,27 @@ impl OpenDisk {
     /// # Errors
     /// Only those of the image at `path` itself.
     pub fn open_partial(&self, path: impl AsRef<Path>) -> Result<(Chain, Option<Error>)> {
-        let file = self.open_file(path.as_ref())?;
-        self.builder(file.guessed).build_partial(top(file))
+        let (builder, top) = self.prepare(path.as_ref())?;
+        builder.build_partial(top)
+    }
+
+    fn prepare(&self, path: &Path) -> Result<(ChainBuilder<'_>, Top)> {
+        let file = self.open_file(path)?;
+        let mut options = self.options.clone();
+        if file.guessed {
+            // Only a raw image heeds it: a guest must not choose what its disk is taken for.
+            options = options.with_raw_guard(Arc::new(taken_for));
+        }
+        let top = match &self.snapshot {
+            None => Top::storage(file.storage, file.driver.name()),
+            Some(snapshot) => {
+                // One budget of pages for it and for its parents.
+                options = options.clone().with_cache(options.page_cache());
+                let format = file.driver.name();
+                Top::layer(open_snapshot(format, file.storage, snapshot, &options)?)
+            }
+        };
+        Ok((self.builder(options), top.at(file.path)))
     }
 
     /// The image's own file and format, with no parent looked for.
@@ -186,12 +219,7 @@ impl OpenDisk {
         &self.options
     }
 
-    fn builder(&self, guessed: bool) -> ChainBuilder<'_> {
-        let mut options = self.options.clone();
-        if guessed {
-            // Only a raw image heeds it: a guest must not choose what its disk is taken for.
-            options = options.with_raw_guard(Arc::new(taken_for));
-        }
+    fn builder(&self, options: OpenOptions) -> ChainBuilder<'_> {
         let builder = ChainBuilder::new(drivers())
             .policy(self.policy.clone())
             .options(options)
@@ -222,8 +250,4 @@ fn guess(storage: &dyn Storage) -> Result<&'static dyn FormatDriver> {
             format!("it looks like a {name} image, which is not read; say raw to have its bytes"),
         )),
     }
-}
-
-fn top(file: OpenFile) -> Top {
-    Top::storage(file.storage, file.driver.name()).at(file.path)
 }

@@ -9,7 +9,7 @@ use blockdev_core::{
 };
 
 use crate::convert::raw;
-use crate::{ConvertOptions, Progress};
+use crate::{ConvertOptions, Progress, SnapshotName};
 
 use crate::foreign;
 
@@ -56,6 +56,33 @@ pub(crate) fn taken_for(head: &[u8]) -> Option<&'static str> {
         .find(|driver| driver.probe(&input))
         .map(|driver| driver.name())
         .or_else(|| foreign::mark_in(head))
+}
+
+/// Opens the disk of an internal snapshot in `storage`, an image of the format called `format`.
+pub(crate) fn open_snapshot(
+    format: &str,
+    storage: Arc<dyn Storage>,
+    wanted: &SnapshotName,
+    options: &OpenOptions,
+) -> Result<Box<dyn Layer>> {
+    #[cfg(feature = "qcow2")]
+    if format == qcow2_format::Qcow2Driver.name() {
+        let choose = |snapshots: &[qcow2_format::Snapshot]| {
+            let all = snapshots.iter();
+            wanted.find(all.map(|found| (found.id.as_str(), found.name.as_str())))
+        };
+        let image = qcow2_format::Qcow2Image::open_chosen_snapshot(storage, choose, options)?;
+        let Some(image) = image else {
+            let text = format!("there is no snapshot {wanted}");
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        };
+        return Ok(Box::new(image));
+    }
+    let _ = (storage, wanted, options);
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("images of format {format} have no internal snapshots"),
+    ))
 }
 
 /// An image to be made, of one of the formats this build writes.

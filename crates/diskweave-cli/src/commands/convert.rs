@@ -10,7 +10,10 @@ use crate::interrupt::{INTERRUPTED, Interruptible};
 use crate::output::progress;
 
 pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
-    let disk = args.open.disk(&args.source, args.format.as_ref());
+    let mut disk = args.open.disk(&args.source, args.format.as_ref());
+    if let Some(snapshot) = &args.snapshot {
+        disk = disk.snapshot(snapshot.clone());
+    }
     let source = disk
         .open(&args.source)
         .map_err(|e| Failure::about(shown(&args.source), e))?;

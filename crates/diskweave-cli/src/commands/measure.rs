@@ -15,7 +15,10 @@ use crate::output::plain::print;
 pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
     let source = match &args.file {
         Some(file) => {
-            let disk = args.open.disk(file, args.format.as_ref());
+            let mut disk = args.open.disk(file, args.format.as_ref());
+            if let Some(snapshot) = &args.snapshot {
+                disk = disk.snapshot(snapshot.clone());
+            }
             Some(
                 disk.open(file)
                     .map_err(|e| Failure::about(shown(file), e))?,

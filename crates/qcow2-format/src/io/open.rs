@@ -56,22 +56,45 @@ impl Qcow2Image {
         wanted: &str,
         options: &OpenOptions,
     ) -> Result<Self> {
+        let choose = |snapshots: &[Snapshot]| {
+            let by_id = snapshots.iter().position(|snapshot| snapshot.id == wanted);
+            by_id.or_else(|| {
+                snapshots
+                    .iter()
+                    .position(|snapshot| snapshot.name == wanted)
+            })
+        };
+        let image = Self::open_chosen_snapshot(storage, choose, options)?;
+        image.ok_or_else(|| {
+            let name = wanted.into();
+            Qcow2Error::NoSnapshot { name }.into()
+        })
+    }
+
+    /// Opens the disk as it was when the internal snapshot was taken that `choose` points out: its
+    /// place among all snapshots, in the order of the table. `None` when it points out none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_chosen_snapshot(
+        storage: Arc<dyn Storage>,
+        choose: impl FnOnce(&[Snapshot]) -> Option<usize>,
+        options: &OpenOptions,
+    ) -> Result<Option<Self>> {
         let mut options = options.clone();
         options.mode = OpenMode::ReadOnly;
         let options = &options;
         let first = load(&*storage, options)?;
         let snapshots = inspect::snapshots(&*storage, &first.header)?;
-        let by_id = snapshots.iter().find(|snapshot| snapshot.id == wanted);
-        let found = by_id.or_else(|| snapshots.iter().find(|snapshot| snapshot.name == wanted));
-        let snapshot = found.ok_or_else(|| Qcow2Error::NoSnapshot {
-            name: wanted.into(),
-        })?;
+        let Some(snapshot) = choose(&snapshots).and_then(|at| snapshots.get(at)) else {
+            return Ok(None);
+        };
         let header = &first.header;
         let size = snapshot.disk_size.unwrap_or(header.size);
         let geometry = Geometry::new(size, header.cluster_bits, header.has_extended_l2());
         check_snapshot(snapshot, &geometry)?;
         let l1_offset = snapshot.l1_table_offset;
-        Self::assemble(storage, options, first, geometry, l1_offset)
+        Self::assemble(storage, options, first, geometry, l1_offset).map(Some)
     }
 
     fn assemble(
