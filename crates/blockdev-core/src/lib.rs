@@ -32,6 +32,7 @@
 mod bulk;
 mod cache;
 mod check;
+mod concat;
 mod cursor;
 mod device;
 mod driver;
@@ -46,12 +47,14 @@ mod measure;
 mod progress;
 mod range;
 mod raw;
+mod salvage;
 mod storage;
 mod zeros;
 
 pub use bulk::{BulkOptions, BulkSink, bulk_copy};
 pub use cache::{CacheOwner, PAGE_BYTES, PageCache};
 pub use check::{CheckReport, Finding, Severity};
+pub use concat::Concat;
 pub use cursor::DeviceCursor;
 pub use device::{BlockDevice, Caps, DeviceInfo, Extents, ZeroFlags};
 pub use driver::{FormatDriver, OpenMode, OpenOptions, ProbeInput, RawGuard, Recovery, probe};
@@ -65,6 +68,7 @@ pub use measure::{Measurement, stored_units};
 pub use progress::{NoProgress, Progress};
 pub use range::{ByteRange, align_down, align_up, fits};
 pub use raw::{RawDriver, RawLayer};
+pub use salvage::{Lost, Salvage};
 pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
     ReadOnlyStorage, Storage, StorageExt, SyncKind, WindowStorage,

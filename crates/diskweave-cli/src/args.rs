@@ -262,9 +262,11 @@ pub(crate) struct Convert {
     /// snapshot.name=NAME or both
     #[arg(short = 'l', long = "snapshot", value_name = "SNAPSHOT", value_parser = snapshot_name::parse)]
     pub(crate) snapshot: Option<SnapshotName>,
-    /// The disk to read
-    pub(crate) source: PathBuf,
+    /// The disk to read; of several each follows the one before, on whole sectors of 512 bytes
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<PathBuf>,
     /// The image to write; replaced when the new one is whole
+    #[arg(required = true)]
     pub(crate) destination: PathBuf,
 }
 

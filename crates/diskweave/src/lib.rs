@@ -58,7 +58,7 @@ pub use vhdx_format as vhdx;
 pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, Repaired, check, repair};
 pub use compare::{Comparison, compare};
-pub use convert::{ConvertOptions, convert, convert_over, convert_to_raw};
+pub use convert::{ConvertOptions, Source, convert, convert_over, convert_to_raw};
 pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;

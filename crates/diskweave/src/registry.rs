@@ -186,7 +186,7 @@ impl NewImage {
     /// it holds only what differs.
     pub(crate) fn fill(
         &self,
-        source: &Chain,
+        source: &dyn BlockDevice,
         backing: Option<&Chain>,
         storage: Arc<dyn Storage>,
         options: &ConvertOptions,

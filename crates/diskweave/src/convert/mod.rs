@@ -11,13 +11,17 @@ use std::sync::Arc;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, BulkOptions, Error, ErrorKind, FileOptions, FileStorage, HostFile, LockMode,
-    Result, Storage, SyncKind,
+    BlockDevice, BulkOptions, Error, ErrorKind, FileOptions, FileStorage, LockMode, Result,
+    Storage, SyncKind,
 };
 
 use crate::{NewImage, Progress};
 
 pub(crate) mod raw;
+mod source;
+
+pub use source::Source;
+use source::refuse_own_file;
 
 /// How to write the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +59,8 @@ impl ConvertOptions {
 ///
 /// # Errors
 /// As [`convert`].
-pub fn convert_to_raw(
-    source: &Chain,
+pub fn convert_to_raw<'a>(
+    source: impl Into<Source<'a>>,
     destination: impl AsRef<Path>,
     options: &ConvertOptions,
     progress: &dyn Progress,
@@ -84,8 +88,8 @@ pub fn convert_to_raw(
 /// convert(&disk, "disk.raw", &NewImage::Raw, &ConvertOptions::default(), &NoProgress)?;
 /// # Ok::<(), diskweave::core::Error>(())
 /// ```
-pub fn convert(
-    source: &Chain,
+pub fn convert<'a>(
+    source: impl Into<Source<'a>>,
     destination: impl AsRef<Path>,
     image: &NewImage,
     options: &ConvertOptions,
@@ -95,7 +99,8 @@ pub fn convert(
         let text = "what the new image's backing file holds must be known";
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
-    write_out(source, None, destination.as_ref(), image, options, progress)
+    let destination = destination.as_ref();
+    write_out(&source.into(), None, destination, image, options, progress)
 }
 
 /// As [`convert`], to an image that names a backing file and holds only what differs from
@@ -104,8 +109,8 @@ pub fn convert(
 /// # Errors
 /// As [`convert`]; [`ErrorKind::InvalidInput`] when `image` names no backing file, and when the
 /// destination is one of the files `backing` is read from.
-pub fn convert_over(
-    source: &Chain,
+pub fn convert_over<'a>(
+    source: impl Into<Source<'a>>,
     backing: &Chain,
     destination: impl AsRef<Path>,
     image: &NewImage,
@@ -117,11 +122,19 @@ pub fn convert_over(
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
     let destination = destination.as_ref();
-    write_out(source, Some(backing), destination, image, options, progress)
+    let source = source.into();
+    write_out(
+        &source,
+        Some(backing),
+        destination,
+        image,
+        options,
+        progress,
+    )
 }
 
 fn write_out(
-    source: &Chain,
+    source: &Source<'_>,
     backing: Option<&Chain>,
     destination: &Path,
     image: &NewImage,
@@ -129,9 +142,10 @@ fn write_out(
     progress: &dyn Progress,
 ) -> Result<()> {
     let destination = resolved(destination)?;
-    let read: Vec<&Chain> = std::iter::once(source).chain(backing).collect();
+    let read: Vec<&Chain> = source.chains().chain(backing).collect();
     let replace = |permissions| {
-        let fill = |storage| image.fill(source, backing, storage, options, progress);
+        let fill =
+            |storage| source.with(|disk| image.fill(disk, backing, storage, options, progress));
         replace(&destination, permissions, fill)
     };
     match fs::metadata(&destination) {
@@ -145,7 +159,7 @@ fn write_out(
                 let text = "only raw images are written to what is no regular file";
                 return Err(Error::new(ErrorKind::Unsupported, text));
             }
-            write_device(source, &device, options, progress)
+            source.with(|disk| write_device(disk, &device, options, progress))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => replace(None),
         Err(error) => Err(error.into()),
@@ -207,23 +221,6 @@ fn open_destination(read: &[&Chain], destination: &Path) -> Result<FileStorage> 
     Ok(file)
 }
 
-fn refuse_own_file(read: &[&Chain], destination: &dyn Storage) -> Result<()> {
-    let Some(identity) = destination.identity() else {
-        return Ok(());
-    };
-    let own = read
-        .iter()
-        .flat_map(|disk| disk.layers())
-        .flat_map(|layer| [HostFile::Image, HostFile::Data].map(|file| layer.host(file)))
-        .flatten()
-        .any(|file| file.identity() == Some(identity));
-    if own {
-        let text = "the destination is one of the files that the source is read from";
-        return Err(Error::new(ErrorKind::InvalidInput, text));
-    }
-    Ok(())
-}
-
 /// Has `fill` make the image beside `destination`, then gives it the name.
 fn replace(
     destination: &Path,
@@ -263,7 +260,7 @@ fn replace(
 }
 
 fn write_device(
-    source: &Chain,
+    source: &dyn BlockDevice,
     device: &FileStorage,
     options: &ConvertOptions,
     progress: &dyn Progress,

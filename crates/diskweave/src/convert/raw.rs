@@ -1,6 +1,5 @@
 //! Raw images: every byte has its place from the start.
 
-use blockdev_chain::Chain;
 use blockdev_core::{BlockDevice, BulkSink, Result, Storage, SyncKind, bulk_copy, nonzero_runs};
 
 use super::ConvertOptions;
@@ -11,7 +10,7 @@ const LEAST_HOLE: usize = 512;
 
 /// Makes the raw image of `source` in `storage`, which is empty.
 pub(crate) fn fill(
-    source: &Chain,
+    source: &dyn BlockDevice,
     storage: &dyn Storage,
     options: &ConvertOptions,
     progress: &dyn Progress,
@@ -23,7 +22,7 @@ pub(crate) fn fill(
 
 /// Copies all of `source` to `target`, which reads as zeros already where `sparse_bytes` is not 0.
 pub(crate) fn copy(
-    source: &Chain,
+    source: &dyn BlockDevice,
     target: &dyn Storage,
     options: &ConvertOptions,
     progress: &dyn Progress,
