@@ -122,6 +122,15 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
+    /// Memory is set aside by growing.
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.checked_add(len).ok_or_else(|| past_end(offset))?;
+        if end > self.len()? {
+            self.set_len(end)?;
+        }
+        Ok(())
+    }
+
     fn identity(&self) -> Option<FileId> {
         Some(self.identity)
     }
@@ -156,7 +165,10 @@ mod tests {
         storage.write_at(&[5], 3).unwrap();
         storage.punch_hole(3, u64::MAX).unwrap();
         storage.write_at(&[6], 4).unwrap();
+        storage.allocate(1, 2).unwrap();
         assert_eq!(storage.to_vec(), [0, 0, 0, 0, 6]);
+        storage.allocate(4, 2).unwrap();
+        assert_eq!(storage.to_vec(), [0, 0, 0, 0, 6, 0]);
         assert_eq!(
             storage.write_at(&[1], u64::MAX).unwrap_err().kind(),
             ErrorKind::OutOfRange

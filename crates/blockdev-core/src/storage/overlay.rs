@@ -262,6 +262,15 @@ impl Storage for OverlayStorage {
         )
     }
 
+    /// Nothing is to be set aside for what stays in memory.
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.checked_add(len).ok_or_else(|| past_end(offset))?;
+        if end > self.len()? {
+            self.set_len(end)?;
+        }
+        Ok(())
+    }
+
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let len = match state.len.checked_sub(offset) {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use super::refused;
 use crate::{FileId, HostExtent, Result, Storage};
 
 /// Passes reads on and refuses everything that would change a byte.
@@ -26,6 +27,10 @@ impl Storage for ReadOnlyStorage {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.inner.read_at(buf, offset)
+    }
+
+    fn allocate(&self, _: u64, _: u64) -> Result<()> {
+        Err(refused())
     }
 
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
@@ -69,6 +74,7 @@ mod tests {
             shielded.set_len(0),
             shielded.punch_hole(0, 8),
             shielded.zero_range(0, 8),
+            shielded.allocate(0, 8),
         ];
         for refusal in refusals {
             assert_eq!(refusal.unwrap_err().kind(), ErrorKind::ReadOnly);

@@ -67,6 +67,10 @@ impl Storage for WindowStorage {
         self.inner.zero_range(self.place(offset, len)?, len)
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.inner.allocate(self.place(offset, len)?, len)
+    }
+
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
         if offset >= self.len {
             return Err(past_end(offset));
@@ -112,6 +116,11 @@ mod tests {
         );
         assert_eq!(
             window.write_at(&[1; 4], 17).unwrap_err().kind(),
+            ErrorKind::OutOfRange
+        );
+        window.allocate(0, 20).unwrap();
+        assert_eq!(
+            window.allocate(0, 21).unwrap_err().kind(),
             ErrorKind::OutOfRange
         );
         assert_eq!(window.next_extent(5).unwrap().len, 15);

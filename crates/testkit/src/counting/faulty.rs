@@ -225,6 +225,11 @@ impl Storage for FaultyStorage {
         self.inner.zero_range(offset, len)
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.pass(Op::Allocate)?;
+        self.inner.allocate(offset, len)
+    }
+
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
         self.pass(Op::Extent)?;
         self.inner.next_extent(offset)

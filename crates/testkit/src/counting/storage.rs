@@ -23,6 +23,8 @@ pub enum Op {
     Punch,
     /// `zero_range`
     Zero,
+    /// `allocate`
+    Allocate,
     /// `next_extent`
     Extent,
     /// `copy_range_to`, on the side that is read
@@ -35,7 +37,10 @@ impl Op {
     /// True for calls that change bytes or length.
     #[must_use]
     pub fn changes(self) -> bool {
-        matches!(self, Self::Write | Self::SetLen | Self::Punch | Self::Zero)
+        matches!(
+            self,
+            Self::Write | Self::SetLen | Self::Punch | Self::Zero | Self::Allocate
+        )
     }
 }
 
@@ -163,6 +168,11 @@ impl Storage for CountingStorage {
     fn zero_range(&self, offset: u64, len: u64) -> Result<()> {
         self.note(Op::Zero, offset, len);
         self.inner.zero_range(offset, len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.note(Op::Allocate, offset, len);
+        self.inner.allocate(offset, len)
     }
 
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {

@@ -199,6 +199,15 @@ impl Storage for RecordingStorage {
         Ok(())
     }
 
+    /// A crash may lose the space, which no test can tell, or the growth.
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.saturating_add(len);
+        if end > self.len()? {
+            self.push(Entry::SetLen { len: end });
+        }
+        Ok(())
+    }
+
     /// By way of memory, so that the other side sees (and logs) a write.
     fn copy_range_to(
         &self,

@@ -105,6 +105,15 @@ impl Storage for StateStorage {
         self.change(|image| zero_range(image, offset, len))
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.saturating_add(len);
+        self.change(|image| {
+            if end > image.len() {
+                image.set_len(end);
+            }
+        })
+    }
+
     fn is_read_only(&self) -> bool {
         !self.writable
     }
