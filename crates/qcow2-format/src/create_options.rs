@@ -34,6 +34,9 @@ pub struct CreateOptions {
     pub compressed: bool,
     /// The image that is read where this one holds nothing. Default none.
     pub backing: Option<Backing>,
+    /// The file that is to hold the guest's data; not in version 2 and for compressed images. Default
+    /// none: the image itself.
+    pub data_file: Option<DataFile>,
     /// What is set aside from the start; nothing in compressed images and those over a backing
     /// file. Default nothing.
     pub preallocation: Preallocation,
@@ -53,6 +56,7 @@ impl CreateOptions {
             compression_type: CompressionType::Zlib,
             compressed: false,
             backing: None,
+            data_file: None,
             preallocation: Preallocation::Off,
         }
     }
@@ -65,6 +69,16 @@ pub struct Backing {
     pub name: String,
     /// Its format's name: `raw`, `qcow2` …
     pub format: String,
+}
+
+/// The external data file of a new image, as the image names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DataFile {
+    /// Its name, 1 to 1023 bytes long; a relative one starts from the image's own directory.
+    pub name: String,
+    /// It is to be a raw image of the disk by itself: every cluster has its place from the start.
+    /// Not over a backing file.
+    pub raw: bool,
 }
 
 /// What of a new image is set aside before it is needed.

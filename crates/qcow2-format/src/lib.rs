@@ -43,7 +43,7 @@ mod ondisk;
 pub(crate) const FORMAT_NAME: &str = "qcow2";
 
 pub use blockdev_core::OpenOptions;
-pub use create_options::{Backing, CreateOptions, Preallocation};
+pub use create_options::{Backing, CreateOptions, DataFile, Preallocation};
 pub use driver::Qcow2Driver;
 pub use error::Qcow2Error;
 pub use image::Qcow2Image;

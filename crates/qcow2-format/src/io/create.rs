@@ -40,6 +40,8 @@ use crate::{CreateOptions, Preallocation};
 /// ```
 pub struct Qcow2Writer<'a> {
     storage: Arc<dyn Storage>,
+    /// Where guest data goes, if not into the image.
+    data: Option<Arc<dyn Storage>>,
     options: CreateOptions,
     layout: Layout,
     below: Option<&'a dyn BlockDevice>,
@@ -180,11 +182,47 @@ impl<'a> Qcow2Writer<'a> {
         storage.set_len(layout.first_free() * layout.geometry.cluster_size())?;
         Ok(Self {
             storage,
+            data: None,
             options,
             layout,
             below,
             state: Mutex::new(state),
         })
+    }
+
+    /// Hands over the data file, which is empty, of an image whose options name one.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the options name none,
+    /// [`NoSpace`](ErrorKind::NoSpace), [`Io`](ErrorKind::Io).
+    pub fn with_data_file(mut self, data: Arc<dyn Storage>) -> Result<Self> {
+        if self.options.data_file.is_none() {
+            let text = "the new image names no data file";
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        data.set_len(self.options.size)?;
+        self.data = Some(data);
+        Ok(self)
+    }
+
+    /// The file that guest data goes to.
+    fn guest_file(&self) -> Result<&dyn Storage> {
+        match (&self.data, &self.options.data_file) {
+            (Some(data), _) => Ok(&**data),
+            (None, None) => Ok(&*self.storage),
+            (None, Some(_)) => {
+                let text = "the new image's data file was not handed over";
+                Err(Error::new(ErrorKind::InvalidInput, text))
+            }
+        }
+    }
+
+    /// The place of the cluster at guest byte `guest`: in a data file, the same.
+    fn place_of(&self, state: &mut State, guest: u64) -> u64 {
+        match self.options.data_file {
+            Some(_) => guest,
+            None => state.space.cluster(),
+        }
     }
 
     fn cluster_bytes(&self) -> usize {
@@ -238,7 +276,7 @@ impl<'a> Qcow2Writer<'a> {
             }
             Form::Zero => (L2Entry::UNPLACED_ZERO, SubclusterBits::default(), None),
             Form::Plain | Form::Packed(_) => {
-                let place = state.space.cluster();
+                let place = self.place_of(state, guest);
                 let stored = Some((Bytes::Plain(cluster.plain.clone()), place));
                 (L2Entry::standard(place), SubclusterBits::ALLOCATED, stored)
             }
@@ -251,7 +289,8 @@ impl<'a> Qcow2Writer<'a> {
     /// Gives the clusters that are not stored, up to guest byte `guest`, their places, if that was
     /// asked for.
     fn preallocate(&self, state: &mut State, guest: u64) -> Result<()> {
-        if self.options.preallocation == Preallocation::Off {
+        let raw_data = self.options.data_file.as_ref().is_some_and(|file| file.raw);
+        if self.options.preallocation == Preallocation::Off && !raw_data {
             return Ok(());
         }
         let full = self.options.preallocation == Preallocation::Full;
@@ -259,7 +298,7 @@ impl<'a> Qcow2Writer<'a> {
         while state.filled < guest {
             let at = state.filled;
             self.table_for(state, at)?;
-            let place = state.space.cluster();
+            let place = self.place_of(state, at);
             self.set_entry(
                 state,
                 at,
@@ -268,7 +307,13 @@ impl<'a> Qcow2Writer<'a> {
             );
             self.write_full_blocks(state)?;
             if full {
-                self.storage.write_at(&zeros, place)?;
+                // A data file ends with the disk.
+                let there = match self.options.data_file {
+                    Some(_) => (self.options.size - at).min(zeros.len() as u64),
+                    None => zeros.len() as u64,
+                };
+                let there = usize::try_from(there).expect("at most a cluster");
+                self.guest_file()?.write_at(&zeros[..there], place)?;
             }
             state.filled += self.layout.geometry.cluster_size();
         }
@@ -308,6 +353,7 @@ impl<'a> Qcow2Writer<'a> {
     /// # Errors
     /// [`NoSpace`](ErrorKind::NoSpace), [`Io`](ErrorKind::Io).
     pub fn finish(self) -> Result<()> {
+        let guest_file = self.guest_file()?;
         let mut state = self.state();
         self.preallocate(&mut state, self.options.size)?;
         self.write_l2(&mut state)?;
@@ -323,7 +369,13 @@ impl<'a> Qcow2Writer<'a> {
         // The last cluster may hold less than its space.
         self.storage.set_len(state.space.end())?;
         if self.options.preallocation == Preallocation::Falloc {
-            self.storage.allocate(0, state.space.end())?;
+            match self.options.data_file {
+                Some(_) => guest_file.allocate(0, self.options.size)?,
+                None => self.storage.allocate(0, state.space.end())?,
+            }
+        }
+        if self.data.is_some() {
+            guest_file.sync(SyncKind::Full)?;
         }
         self.storage
             .write_at(&self.layout.header(&self.options), 0)?;
@@ -435,7 +487,7 @@ impl BulkSink for Qcow2Writer<'_> {
                 Bytes::Plain(range) => &bytes[range.clone()],
                 Bytes::Packed(range) => &scratch.packed[range.clone()],
             };
-            self.storage.write_at(bytes, *place)?;
+            self.guest_file()?.write_at(bytes, *place)?;
         }
         Ok(())
     }

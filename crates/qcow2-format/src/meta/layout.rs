@@ -15,7 +15,9 @@ use zerocopy::IntoBytes;
 
 use super::geometry::Geometry;
 use super::header::{CompressionType, MAX_L1_BYTES, MAX_REFCOUNT_TABLE_BYTES};
-use crate::ondisk::extension::{BACKING_FORMAT, END, FEATURE_NAMES, RawFeatureName, extension};
+use crate::ondisk::extension::{
+    BACKING_FORMAT, END, EXTERNAL_DATA_FILE, FEATURE_NAMES, RawFeatureName, extension,
+};
 use crate::ondisk::features;
 use crate::ondisk::header::{MAGIC, RawHeader, RawHeaderV3, V2_BYTES};
 use crate::{CreateOptions, Preallocation, Qcow2Error};
@@ -95,8 +97,20 @@ impl Layout {
             let expected = "Off for compressed images and over a backing file";
             return Err(field("preallocation", found, expected));
         }
+        if let Some(data_file) = &options.data_file {
+            if v2 || options.compressed || (data_file.raw && options.backing.is_some()) {
+                let expected = "none in version 2 and in compressed images; none that is raw over a backing file";
+                return Err(field("data file", "one".into(), expected));
+            }
+            let fits = Self::name_offset(options, false) <= 1 << bits;
+            if !fits || !(1..=MAX_BACKING_NAME_BYTES).contains(&data_file.name.len()) {
+                let found = format!("{} bytes long", data_file.name.len());
+                let expected = "1 to 1023 bytes that fit into the first cluster";
+                return Err(field("data file name", found, expected));
+            }
+        }
         if let Some(backing) = &options.backing {
-            let room = (1 << bits) - Self::name_offset(options, false);
+            let room = (1usize << bits).saturating_sub(Self::name_offset(options, false));
             let longest = room.min(MAX_BACKING_NAME_BYTES);
             if !(1..=longest).contains(&backing.name.len()) {
                 let found = format!("{} bytes long", backing.name.len());
@@ -238,13 +252,15 @@ impl Layout {
 /// What version 3 adds to the header.
 fn header_v3(options: &CreateOptions) -> Vec<u8> {
     let zstd = options.compression_type == CompressionType::Zstd;
+    let raw_data = options.data_file.as_ref().is_some_and(|file| file.raw);
     let bit = |set: bool, bit: u64| if set { bit } else { 0 };
     let fields = RawHeaderV3 {
         incompatible_features: (bit(options.extended_l2, features::EXTENDED_L2)
-            | bit(zstd, features::COMPRESSION_TYPE))
+            | bit(zstd, features::COMPRESSION_TYPE)
+            | bit(options.data_file.is_some(), features::EXTERNAL_DATA_FILE))
         .into(),
         compatible_features: bit(options.lazy_refcounts, features::LAZY_REFCOUNTS).into(),
-        autoclear_features: 0.into(),
+        autoclear_features: bit(raw_data, features::RAW_EXTERNAL_DATA).into(),
         refcount_order: options.refcount_order.into(),
         header_length: V3_HEADER_BYTES.into(),
     };
@@ -259,6 +275,9 @@ fn extensions(options: &CreateOptions, feature_names: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(backing) = &options.backing {
         bytes.extend(extension(BACKING_FORMAT, backing.format.as_bytes()));
+    }
+    if let Some(data_file) = &options.data_file {
+        bytes.extend(extension(EXTERNAL_DATA_FILE, data_file.name.as_bytes()));
     }
     if feature_names && options.version == 3 {
         let names = NAMES.iter().flat_map(|(kind, bit, text)| {
