@@ -262,6 +262,19 @@ pub(crate) struct Convert {
     /// snapshot.name=NAME or both
     #[arg(short = 'l', long = "snapshot", value_name = "SNAPSHOT", value_parser = snapshot_name::parse)]
     pub(crate) snapshot: Option<SnapshotName>,
+    /// Write into the destination, a raw image that is there and long enough. Nothing is made beside
+    /// it: a failure leaves a part of the new content
+    #[arg(short = 'n', long = "no-create")]
+    pub(crate) existing: bool,
+    /// The destination reads as zeros already, which need not be written
+    #[arg(long, requires = "existing")]
+    pub(crate) target_is_zero: bool,
+    /// Take zeros for what cannot be read, and tell what that was
+    #[arg(long)]
+    pub(crate) salvage: bool,
+    /// Accepted, as parts of the disk are always written in any order
+    #[arg(short = 'W', long = "oob")]
+    pub(crate) out_of_order: bool,
     /// The disk to read; of several each follows the one before, on whole sectors of 512 bytes
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,

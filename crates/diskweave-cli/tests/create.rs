@@ -148,3 +148,69 @@ fn what_is_set_aside_is_what_qemu_sets_aside() {
         assert!(refused.contains("preallocation"), "{refused}");
     }
 }
+
+#[test]
+fn raw_images_have_the_space_that_qemu_gives_them() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut bytes = vec![0; 3 << 20];
+    bytes[(1 << 20) + 5] = 9;
+    std::fs::write(dir.join("disk.raw"), &bytes).unwrap();
+    for how in ["off", "falloc", "full"] {
+        let option = format!("preallocation={how}");
+        for args in [
+            &["create", "-q", "-f", "raw", "-o", &option, "made", "3M"][..],
+            &["create", "-q", "-f", "raw", "-o", &option, "made", "0"],
+            &[
+                "convert", "-q", "-f", "raw", "-O", "raw", "-o", &option, "disk.raw", "made",
+            ],
+        ] {
+            let made = |ours: bool| {
+                if ours {
+                    support::run(dir, args).ok();
+                } else {
+                    qemu.run_in(dir, args).ok().unwrap();
+                }
+                let path = dir.join("made");
+                let told = std::fs::metadata(&path).unwrap();
+                let content = std::fs::read(&path).unwrap();
+                std::fs::remove_file(path).unwrap();
+                (content, told.blocks() * 512 >= 3 << 20)
+            };
+            let (ours, theirs) = (made(true), made(false));
+            assert!(ours == theirs, "{args:?}: {} {}", ours.1, theirs.1);
+            let whole = how != "off" && !args.contains(&"0");
+            assert_eq!(ours.1, whole, "{args:?}");
+        }
+    }
+    for option in ["preallocation=metadata", "preallocation=", "size=3M"] {
+        let line = format!("create -f raw -o {option} made 3M");
+        dw(dir, &line).fails(1);
+    }
+    assert_eq!(names(dir), ["disk.raw"]);
+}
+
+#[test]
+fn no_image_is_its_own_backing_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("sub")).unwrap();
+    let refused = |line: &str| {
+        let refused = dw(dir, &format!("create -u -f qcow2 -F raw {line} 1M")).fails(1);
+        assert!(
+            refused.contains("its own backing file"),
+            "{line}: {refused}"
+        );
+    };
+    for line in ["-b x x", "-b ./x x", "-b x sub/x", "-o backing_file=x x"] {
+        refused(line);
+    }
+    assert_eq!(names(dir), ["sub"]);
+    dw(dir, "create -u -f qcow2 -F raw -b ../x sub/x 1M").ok();
+    std::os::unix::fs::symlink("x", dir.join("sub/link")).unwrap();
+    refused("-b link sub/x");
+    dw(dir, "create -f qcow2 -F raw -b gone y 1M").fails(1);
+    assert_eq!(names(&dir.join("sub")), ["link", "x"]);
+}

@@ -6,7 +6,7 @@ use blockdev_chain::Chain;
 use blockdev_core::{BlockDevice, Error, ErrorKind, Result};
 
 use crate::NewImage;
-use crate::convert::new_file;
+use crate::convert::new_files;
 
 /// Makes the file `destination` an image that holds nothing: a disk of zeros, or one that reads as
 /// `backing`, the disk that the backing file which `image` names is the top of. `size` is that of the
@@ -40,7 +40,8 @@ pub fn create(
         return Err(Error::new(ErrorKind::InvalidInput, text));
     };
     let read: Vec<&Chain> = backing.into_iter().collect();
-    new_file(&read, destination.as_ref(), |storage| {
-        image.empty(size, storage)
+    let data_file = image.data_file();
+    new_files(&read, destination.as_ref(), data_file, |files| {
+        image.empty(size, files)
     })
 }

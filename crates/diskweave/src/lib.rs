@@ -14,7 +14,7 @@
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
 //! | make an empty image | [`create()`] |
-//! | write a disk out as another image | [`convert`], [`convert_over`] |
+//! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
 //! caller hands over a [`ChainPolicy`](core::locate::ChainPolicy).
@@ -58,7 +58,10 @@ pub use vhdx_format as vhdx;
 pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, Repaired, check, repair};
 pub use compare::{Comparison, compare};
-pub use convert::{ConvertOptions, Source, convert, convert_over, convert_to_raw};
+pub use convert::{
+    ConvertOptions, RawOptions, RawPreallocation, Source, convert, convert_into, convert_over,
+    convert_to_raw,
+};
 pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use blockdev_chain::Chain;
 use blockdev_core::{
     BlockDevice, CheckReport, Error, ErrorKind, FormatDriver, Layer, Measurement, OpenOptions,
-    RawDriver, Result, Storage, SyncKind,
+    RawDriver, Result, Storage,
 };
 
-use crate::convert::raw;
-use crate::{ConvertOptions, Progress, SnapshotName};
+use crate::convert::{NewFiles, raw};
+use crate::{ConvertOptions, Progress, RawOptions, SnapshotName};
 
 use crate::foreign;
 
@@ -90,18 +90,25 @@ pub(crate) fn open_snapshot(
 #[non_exhaustive]
 pub enum NewImage {
     /// The disk's bytes and nothing else.
-    Raw,
+    Raw(RawOptions),
     /// A fixed or dynamic VHDX. Its virtual size is that of the source, in whole sectors, whatever
     /// the options say.
     #[cfg(feature = "vhdx")]
     Vhdx(vhdx_format::CreateOptions),
     /// A qcow2. Its virtual size is that of the source, in whole sectors of 512 bytes, whatever the
-    /// options say.
+    /// options say. An external data file is made along with it, where its name leads from the
+    /// image's directory, and replaces what is there.
     #[cfg(feature = "qcow2")]
     Qcow2(qcow2_format::CreateOptions),
 }
 
 impl NewImage {
+    /// A raw image, with nothing set aside.
+    #[must_use]
+    pub fn raw() -> Self {
+        Self::Raw(RawOptions::default())
+    }
+
     /// True when it is to name a backing file.
     pub(crate) fn has_backing(&self) -> bool {
         match self {
@@ -111,14 +118,21 @@ impl NewImage {
         }
     }
 
-    /// Makes an image that holds nothing, of at least `size` bytes, in `storage`, which is empty; it
-    /// is durable then.
-    pub(crate) fn empty(&self, size: u64, storage: Arc<dyn Storage>) -> Result<()> {
+    /// The name of the external data file that it is to have.
+    pub(crate) fn data_file(&self) -> Option<&str> {
         match self {
-            Self::Raw => {
-                storage.set_len(sectors(size, 512)?)?;
-                storage.sync(SyncKind::Full)
-            }
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(create) => create.data_file.as_ref().map(|file| file.name.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Makes an image that holds nothing, of at least `size` bytes, in `files`, which are empty; it
+    /// is durable then.
+    pub(crate) fn empty(&self, size: u64, files: NewFiles) -> Result<()> {
+        let storage = files.image;
+        match self {
+            Self::Raw(options) => raw::empty(&*storage, sectors(size, 512)?, options),
             #[cfg(feature = "vhdx")]
             Self::Vhdx(create) => {
                 let mut create = create.clone();
@@ -129,7 +143,11 @@ impl NewImage {
             Self::Qcow2(create) => {
                 let mut create = create.clone();
                 create.size = sectors(size, 512)?;
-                qcow2_format::Qcow2Writer::create(storage, create)?.finish()
+                let writer = qcow2_format::Qcow2Writer::create(storage, create)?;
+                match files.data {
+                    Some(data) => writer.with_data_file(data)?.finish(),
+                    None => writer.finish(),
+                }
             }
         }
     }
@@ -148,7 +166,7 @@ impl NewImage {
     /// ```
     /// use diskweave::NewImage;
     ///
-    /// let measured = NewImage::Raw.measure(1 << 20, None)?;
+    /// let measured = NewImage::raw().measure(1 << 20, None)?;
     /// assert_eq!(measured.required, 1 << 20);
     /// # Ok::<(), diskweave::core::Error>(())
     /// ```
@@ -156,7 +174,7 @@ impl NewImage {
         let size = source.map_or(size, BlockDevice::size);
         match self {
             // In whole sectors, as QEMU counts them.
-            Self::Raw => sectors(size, 512).map(|size| Measurement {
+            Self::Raw(_) => sectors(size, 512).map(|size| Measurement {
                 required: size,
                 fully_allocated: size,
             }),
@@ -176,26 +194,32 @@ impl NewImage {
                 create.size = sectors(size, 512)?;
                 create.measure(0)?;
                 let unit = 1 << create.cluster_bits;
-                create
-                    .measure(source.map_or(Ok(0), |disk| blockdev_core::stored_units(disk, unit))?)
+                let stored = match source {
+                    // What a backing file will spare is not known.
+                    Some(_) if create.backing.is_some() => u64::MAX,
+                    Some(disk) => blockdev_core::stored_units(disk, unit)?,
+                    None => 0,
+                };
+                create.measure(stored)
             }
         }
     }
 
-    /// Makes the image of `source` in `storage`, which is empty; it is durable then. Over `backing`
+    /// Makes the image of `source` in `files`, which are empty; it is durable then. Over `backing`
     /// it holds only what differs.
     pub(crate) fn fill(
         &self,
         source: &dyn BlockDevice,
         backing: Option<&Chain>,
-        storage: Arc<dyn Storage>,
+        files: NewFiles,
         options: &ConvertOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let storage = files.image;
         // Of what this build knows, only qcow2 has one.
         let _ = backing;
         match self {
-            Self::Raw => raw::fill(source, &*storage, options, progress),
+            Self::Raw(raw_options) => raw::fill(source, &*storage, raw_options, options, progress),
             #[cfg(feature = "vhdx")]
             Self::Vhdx(create) => {
                 let mut create = create.clone();
@@ -212,6 +236,10 @@ impl NewImage {
                 let writer = match backing {
                     Some(below) => qcow2_format::Qcow2Writer::create_over(storage, create, below)?,
                     None => qcow2_format::Qcow2Writer::create(storage, create)?,
+                };
+                let writer = match files.data {
+                    Some(data) => writer.with_data_file(data)?,
+                    None => writer,
                 };
                 blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
                 writer.finish()

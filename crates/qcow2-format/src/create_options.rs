@@ -74,7 +74,8 @@ pub struct Backing {
 /// The external data file of a new image, as the image names it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its name, 1 to 1023 bytes long; a relative one starts from the image's own directory.
+    /// Its name, 1 to 1023 bytes long; a relative one starts from the image's own directory (QEMU
+    /// 10.0.2 looks for it from its working directory).
     pub name: String,
     /// It is to be a raw image of the disk by itself: every cluster has its place from the start.
     /// Not over a backing file.

@@ -1,15 +1,17 @@
 //! `convert`: a disk written out as another image.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use diskweave::chain::Chain;
-use diskweave::core::{BlockDevice, ErrorKind};
-use diskweave::{ConvertOptions, NewImage, Progress, Source, convert, convert_over};
+use diskweave::core::{BlockDevice, ErrorKind, Lost};
+use diskweave::{ConvertOptions, NewImage, Progress, Source, convert, convert_into, convert_over};
 
 use super::{new_image, shown};
 use crate::args::Convert;
 use crate::failure::Failure;
 use crate::interrupt::{INTERRUPTED, Interruptible};
+use crate::output::plain::{complain, plain};
 use crate::output::progress;
 
 pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
@@ -28,6 +30,9 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
             _ => return Err(Failure::new("only qcow2 images can be compressed")),
         }
     }
+    if args.existing {
+        check_existing(args, &image)?;
+    }
     let backing = new_image::backing(
         &mut image,
         args.backing.as_ref(),
@@ -41,18 +46,31 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;
+    options.target_is_zero = args.target_is_zero;
     if let Some(workers) = args.workers {
         options.workers = workers;
     }
     let watcher = progress::choose(args.progress_style, args.progress, args.quiet);
     let watcher = Interruptible::new(watcher);
     let destination = &args.destination;
-    let result = Source::concat(&disks).and_then(|source| match &below {
-        Some(below) => convert_over(source, below, destination, &image, &options, &watcher),
-        None => convert(source, destination, &image, &options, &watcher),
+    let lost = Mutex::new(Lost::default());
+    let result = Source::concat(&disks).and_then(|source| {
+        let source = if args.salvage {
+            source.salvaged(&lost)
+        } else {
+            source
+        };
+        match &below {
+            _ if args.existing => convert_into(source, destination, &options, &watcher),
+            Some(below) => convert_over(source, below, destination, &image, &options, &watcher),
+            None => convert(source, destination, &image, &options, &watcher),
+        }
     });
     let interrupted = watcher.is_cancelled();
     drop(watcher);
+    if !args.quiet {
+        tell(&lost.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
     let sources: Vec<String> = args
         .sources
         .iter()
@@ -75,4 +93,44 @@ fn open(args: &Convert, path: &Path) -> Result<Chain, Failure> {
         disk = disk.snapshot(snapshot.clone());
     }
     disk.open(path).map_err(|e| Failure::about(shown(path), e))
+}
+
+/// Refuses what cannot be done, or means nothing, for a destination that is there already.
+fn check_existing(args: &Convert, image: &NewImage) -> Result<(), Failure> {
+    if !matches!(image, NewImage::Raw(_)) {
+        let format = &args.output_format;
+        let text = format!("existing images of format {format} cannot be written into yet");
+        return Err(Failure::new(text));
+    }
+    if !args.options.is_empty() {
+        return Err(Failure::new(
+            "-o is for images that are made, and -n makes none",
+        ));
+    }
+    Ok(())
+}
+
+/// Tells what of the source could not be read.
+fn tell(lost: &Lost) {
+    let mut listed = 0;
+    for range in &lost.ranges {
+        let len = range.end - range.start;
+        listed += len;
+        let start = range.start;
+        complain(&format!(
+            "diskweave: warning: {len} bytes at {start} cannot be read and are zeros now"
+        ));
+    }
+    if lost.bytes > listed {
+        let more = lost.bytes - listed;
+        complain(&format!(
+            "diskweave: warning: and {more} bytes in other places"
+        ));
+    }
+    if let Some(reason) = &lost.reason {
+        complain(&format!(
+            "diskweave: warning: the first failure: {}",
+            plain(reason)
+        ));
+    }
 }

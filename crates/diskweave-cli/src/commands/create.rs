@@ -11,6 +11,9 @@ pub(crate) fn run(args: &Create) -> Result<u8, Failure> {
     let mut image = new_image::parse(&args.format, &args.options, None)?;
     let (file, format) = (args.backing.as_ref(), args.backing_format.as_ref());
     let named = new_image::backing(&mut image, file, format)?;
+    if args.unopened {
+        new_image::refuse_itself(&args.file, named.as_ref())?;
+    }
     let named = named.filter(|_| !args.unopened);
     let backing = new_image::open_backing(&args.open, &args.file, named.as_ref())?;
     create(&args.file, &image, args.size, backing.as_ref()).map_err(|e| match e.kind() {

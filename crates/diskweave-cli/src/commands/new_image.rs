@@ -1,12 +1,12 @@
 //! Formats and options of images to be made, as `-O` and `-o` spell them.
 
-use std::path::Path;
+use std::path::{Path, absolute};
 
-use diskweave::NewImage;
 use diskweave::chain::Chain;
 use diskweave::core::DeviceInfo;
 use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
 use diskweave::vhdx::{CreateOptions, Uuid};
+use diskweave::{NewImage, RawOptions, RawPreallocation};
 
 use super::shown;
 use crate::args::Open;
@@ -21,10 +21,7 @@ pub(crate) fn parse(
 ) -> Result<NewImage, Failure> {
     let options = pairs(options)?;
     match format {
-        "raw" => match options.first() {
-            None => Ok(NewImage::Raw),
-            Some((key, _)) => Err(unknown(key, format)),
-        },
+        "raw" => raw(&options).map(NewImage::Raw),
         "vhdx" => vhdx(&options, source).map(NewImage::Vhdx),
         "qcow2" => qcow2(&options).map(NewImage::Qcow2),
         other => Err(Failure::new(format!(
@@ -66,6 +63,24 @@ pub(crate) fn backing(
     }
 }
 
+/// Refuses an image at `image` that names itself as its backing file, by whatever spelling.
+pub(crate) fn refuse_itself(image: &Path, backing: Option<&Backing>) -> Result<(), Failure> {
+    let Some(backing) = backing else {
+        return Ok(());
+    };
+    let path = image.parent().unwrap_or(Path::new("")).join(&backing.name);
+    let same = match (path.canonicalize(), image.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        // What is not there has no path but the one that is written.
+        _ => matches!((absolute(&path), absolute(image)), (Ok(a), Ok(b)) if a == b),
+    };
+    if same {
+        let text = format!("{} cannot be its own backing file", shown(image));
+        return Err(Failure::new(text));
+    }
+    Ok(())
+}
+
 /// Opens the backing file of an image at `image`, if it has one, with its own parents.
 pub(crate) fn open_backing(
     open: &Open,
@@ -94,6 +109,27 @@ fn pairs(options: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
 
 fn unknown(key: &str, format: &str) -> Failure {
     Failure::new(format!("images of format {format} have no option {key:?}"))
+}
+
+fn raw(options: &[(&str, &str)]) -> Result<RawOptions, Failure> {
+    let mut raw = RawOptions::default();
+    for (key, value) in options {
+        match *key {
+            "preallocation" => {
+                raw.preallocation = match *value {
+                    "off" => RawPreallocation::Off,
+                    "falloc" => RawPreallocation::Falloc,
+                    "full" => RawPreallocation::Full,
+                    other => {
+                        let text = format!("{key} is {other:?}, expected off, falloc or full");
+                        return Err(Failure::new(text));
+                    }
+                }
+            }
+            key => return Err(unknown(key, "raw")),
+        }
+    }
+    Ok(raw)
 }
 
 fn vhdx(options: &[(&str, &str)], source: Option<&DeviceInfo>) -> Result<CreateOptions, Failure> {
@@ -183,6 +219,8 @@ fn qcow2(options: &[(&str, &str)]) -> Result<qcow2::CreateOptions, Failure> {
             "backing_fmt" => {
                 create.backing.get_or_insert_default().format = (*value).to_string();
             }
+            "data_file" => create.data_file.get_or_insert_default().name = (*value).to_string(),
+            "data_file_raw" => create.data_file.get_or_insert_default().raw = switch()?,
             "lazy_refcounts" => create.lazy_refcounts = switch()?,
             "extended_l2" => create.extended_l2 = switch()?,
             "compression_type" => {
@@ -194,6 +232,13 @@ fn qcow2(options: &[(&str, &str)]) -> Result<qcow2::CreateOptions, Failure> {
             }
             key => return Err(unknown(key, "qcow2")),
         }
+    }
+    if let Some(data_file) = create.data_file.take_if(|file| file.name.is_empty())
+        && data_file.raw
+    {
+        return Err(Failure::new(
+            "data_file_raw is of a data_file, and none is said",
+        ));
     }
     Ok(create)
 }

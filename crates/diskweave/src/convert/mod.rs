@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, BulkOptions, Error, ErrorKind, FileOptions, FileStorage, LockMode, Result,
-    Storage, SyncKind,
+    BulkOptions, Error, ErrorKind, FileOptions, FileStorage, LockMode, Result, Storage,
 };
 
 use crate::{NewImage, Progress};
@@ -20,6 +19,7 @@ use crate::{NewImage, Progress};
 pub(crate) mod raw;
 mod source;
 
+pub use raw::{RawOptions, RawPreallocation};
 pub use source::Source;
 use source::refuse_own_file;
 
@@ -33,6 +33,9 @@ pub struct ConvertOptions {
     /// Workers, of which no more are put to work than there is work for, and than 64. Default: one
     /// for each processor, at most 8.
     pub workers: NonZeroUsize,
+    /// What exists already and is written into is known to read as zeros, which are then passed
+    /// over. Default no: it is made zeros, or zeros are written to it.
+    pub target_is_zero: bool,
 }
 
 impl Default for ConvertOptions {
@@ -40,6 +43,7 @@ impl Default for ConvertOptions {
         Self {
             sparse_bytes: 4096,
             workers: BulkOptions::default().workers,
+            target_is_zero: false,
         }
     }
 }
@@ -55,7 +59,7 @@ impl ConvertOptions {
 }
 
 /// Writes what `source` reads to the file `destination`, as a raw image: [`convert`] to
-/// [`NewImage::Raw`].
+/// [`NewImage::Raw`] with nothing set aside.
 ///
 /// # Errors
 /// As [`convert`].
@@ -65,7 +69,7 @@ pub fn convert_to_raw<'a>(
     options: &ConvertOptions,
     progress: &dyn Progress,
 ) -> Result<()> {
-    convert(source, destination, &NewImage::Raw, options, progress)
+    convert(source, destination, &NewImage::raw(), options, progress)
 }
 
 /// Writes what `source` reads to the file `destination`, as a new image.
@@ -85,7 +89,7 @@ pub fn convert_to_raw<'a>(
 /// use diskweave::{ConvertOptions, NewImage, NoProgress, OpenDisk, convert};
 ///
 /// let disk = OpenDisk::new().open("disk.vhdx")?;
-/// convert(&disk, "disk.raw", &NewImage::Raw, &ConvertOptions::default(), &NoProgress)?;
+/// convert(&disk, "disk.raw", &NewImage::raw(), &ConvertOptions::default(), &NoProgress)?;
 /// # Ok::<(), diskweave::core::Error>(())
 /// ```
 pub fn convert<'a>(
@@ -133,6 +137,27 @@ pub fn convert_over<'a>(
     )
 }
 
+/// Writes what `source` reads over the start of the raw image `destination`, a file or a block
+/// device that is there and at least as long; bytes past the disk's end stay.
+///
+/// Nothing is made beside it: a failure or a crash leaves a part of the new content, with zeros or
+/// what was there before in place of the rest.
+///
+/// # Errors
+/// As [`convert`], but [`ErrorKind::Io`] when there is no such file; [`ErrorKind::NoSpace`] when it is
+/// too short.
+pub fn convert_into<'a>(
+    source: impl Into<Source<'a>>,
+    destination: impl AsRef<Path>,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let source = source.into();
+    let read: Vec<&Chain> = source.chains().collect();
+    let target = open_destination(&read, destination.as_ref())?;
+    source.with(|disk| raw::overwrite(disk, &target, options, progress))
+}
+
 fn write_out(
     source: &Source<'_>,
     backing: Option<&Chain>,
@@ -143,31 +168,56 @@ fn write_out(
 ) -> Result<()> {
     let destination = resolved(destination)?;
     let read: Vec<&Chain> = source.chains().chain(backing).collect();
-    let replace = |permissions| {
-        let fill =
-            |storage| source.with(|disk| image.fill(disk, backing, storage, options, progress));
-        replace(&destination, permissions, fill)
-    };
-    match fs::metadata(&destination) {
-        Ok(metadata) if metadata.is_file() => {
-            let _old = open_destination(&read, &destination)?;
-            replace(Some(metadata.permissions()))
+    if fs::metadata(&destination).is_ok_and(|metadata| !metadata.is_file()) {
+        let device = open_destination(&read, &destination)?;
+        if !matches!(image, NewImage::Raw(_)) {
+            let text = "only raw images are written to what is no regular file";
+            return Err(Error::new(ErrorKind::Unsupported, text));
         }
-        Ok(_) => {
-            let device = open_destination(&read, &destination)?;
-            if *image != NewImage::Raw {
-                let text = "only raw images are written to what is no regular file";
-                return Err(Error::new(ErrorKind::Unsupported, text));
-            }
-            source.with(|disk| write_device(disk, &device, options, progress))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(None),
-        Err(error) => Err(error.into()),
+        return source.with(|disk| raw::overwrite(disk, &device, options, progress));
     }
+    new_files(&read, &destination, image.data_file(), |files| {
+        source.with(|disk| image.fill(disk, backing, files, options, progress))
+    })
+}
+
+/// The files of an image that is being made.
+pub(crate) struct NewFiles {
+    /// The image itself.
+    pub(crate) image: Arc<dyn Storage>,
+    /// Its external data file, if it is to have one.
+    pub(crate) data: Option<Arc<dyn Storage>>,
+}
+
+/// Has `fill` make the image `destination` and the data file that it is to name by `data_file`, if
+/// any. The data file has its name before the image has.
+pub(crate) fn new_files(
+    read: &[&Chain],
+    destination: &Path,
+    data_file: Option<&str>,
+    fill: impl FnOnce(NewFiles) -> Result<()>,
+) -> Result<()> {
+    let Some(name) = data_file else {
+        return new_file(read, destination, |image| {
+            fill(NewFiles { image, data: None })
+        });
+    };
+    let directory = destination.parent().unwrap_or(Path::new(""));
+    let data_path = directory.join(name);
+    if name.is_empty() || place(&data_path)? == place(destination)? {
+        let text = "the data file must be another file than the image";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    new_file(read, destination, |image| {
+        new_file(read, &data_path, |data| {
+            let data = Some(data);
+            fill(NewFiles { image, data })
+        })
+    })
 }
 
 /// Has `fill` make the regular file `destination`, which none of the disks is read from.
-pub(crate) fn new_file(
+fn new_file(
     read: &[&Chain],
     destination: &Path,
     fill: impl FnOnce(Arc<dyn Storage>) -> Result<()>,
@@ -185,6 +235,19 @@ pub(crate) fn new_file(
         Err(error) if error.kind() == io::ErrorKind::NotFound => replace(&destination, None, fill),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The place of `path`, whether or not there is a file, by which two spellings can be compared.
+fn place(path: &Path) -> Result<PathBuf> {
+    let path = resolved(path)?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = fs::canonicalize(directory)?;
+    Ok(path
+        .file_name()
+        .map_or(directory.clone(), |name| directory.join(name)))
 }
 
 /// Where `destination` leads: a link is followed, not replaced, also to a file that is not there yet.
@@ -257,26 +320,4 @@ fn replace(
     #[cfg(unix)]
     File::open(directory)?.sync_all()?;
     Ok(())
-}
-
-fn write_device(
-    source: &dyn BlockDevice,
-    device: &FileStorage,
-    options: &ConvertOptions,
-    progress: &dyn Progress,
-) -> Result<()> {
-    if device.len()? < source.size() {
-        let text = format!(
-            "the device is smaller than the disk of {} bytes",
-            source.size()
-        );
-        return Err(Error::new(ErrorKind::NoSpace, text));
-    }
-    // What a device holds is not known to be zeros.
-    let options = ConvertOptions {
-        sparse_bytes: 0,
-        ..options.clone()
-    };
-    raw::copy(source, device, &options, progress)?;
-    device.sync(SyncKind::Full)
 }

@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<Asked> {
 fn raw() -> Vec<Asked> {
     vec![Asked {
         text: "raw".into(),
-        image: NewImage::Raw,
+        image: NewImage::raw(),
     }]
 }
 

@@ -78,7 +78,7 @@ impl Ours {
             .map_err(|error| error.to_string())?;
         // The image's last sector is whole; so is the file's from here on.
         let sector = match image {
-            NewImage::Raw => 1,
+            NewImage::Raw(_) => 1,
             NewImage::Vhdx(options) => options.logical_sector_size.into(),
             _ => 512,
         };

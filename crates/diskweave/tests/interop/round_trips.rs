@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<RoundTrip> {
     }
     formats.retain(|of_format| !of_format.is_empty());
     let raw = all().swap_remove(0);
-    assert_eq!(raw.image, NewImage::Raw, "the first of all");
+    assert_eq!(raw.image, NewImage::raw(), "the first of all");
     (0..120)
         .map(|seed| {
             let mut rng = Rng::new(seed);
@@ -101,7 +101,7 @@ impl Case for RoundTrip {
             let disk = OpenDisk::new().format(format).open(path);
             disk.map_err(|error| format!("{}: {error}", path.display()))
         };
-        let mut source = open(&first, &NewImage::Raw)?;
+        let mut source = open(&first, &NewImage::raw())?;
         for (n, step) in self.steps.iter().enumerate() {
             let path = dir.join(format!("step{n}"));
             let options = ConvertOptions::default();
