@@ -118,6 +118,32 @@ fn disks_of_the_corpus_take_what_qemu_img_says() {
 }
 
 #[test]
+fn what_is_set_aside_or_spared_counts_as_qemu_img_counts_it() {
+    let Some(qemu) = QemuImg::find() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = std::fs::File::create(dir.path().join("disk.raw")).unwrap();
+    file.set_len(3 * MIB).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[7; 100_000], MIB).unwrap();
+    for (format, options) in [
+        ("qcow2", "preallocation=off"),
+        ("qcow2", "preallocation=metadata"),
+        ("qcow2", "preallocation=falloc"),
+        ("qcow2", "preallocation=full,cluster_size=4k"),
+        ("qcow2", "backing_file=gone,backing_fmt=raw"),
+        ("qcow2", "backing_file=gone"),
+        ("raw", "preallocation=falloc"),
+        ("raw", "preallocation=full"),
+    ] {
+        for of in [&["disk.raw", "-f", "raw"][..], &["--size", "1G"]] {
+            let args = [&["measure", "-O", format, "-o", options], of].concat();
+            let theirs = qemu.run_in(dir.path(), &args).ok().unwrap();
+            let ours = run(dir.path(), &args).ok();
+            assert_eq!(ours, String::from_utf8(theirs).unwrap(), "{args:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_that_is_made_is_longer_than_was_measured() {
     let dir = family_dir();
     let path = dir.path();

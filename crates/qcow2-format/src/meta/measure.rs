@@ -4,8 +4,8 @@ use blockdev_core::{Error, ErrorKind, Measurement, Result};
 
 use super::bitmaps::Bitmap;
 use super::layout::Layout;
-use crate::CreateOptions;
 use crate::ondisk::bitmap::RawBitmap;
+use crate::{CreateOptions, Preallocation};
 
 impl CreateOptions {
     /// How long the image will be when `stored` clusters of the disk hold something. As
@@ -33,8 +33,13 @@ impl CreateOptions {
         let full = layout.clusters_of_full_disk();
         // Below 2^63, since the size of the disk is and its tables are a small part of it.
         let bytes = |clusters: u64| clusters.saturating_mul(geometry.cluster_size());
+        let stored = match self.preallocation {
+            Preallocation::Falloc | Preallocation::Full => clusters,
+            // Of what has only its place the host stores nothing.
+            Preallocation::Off | Preallocation::Metadata => stored.min(clusters),
+        };
         Ok(Measurement {
-            required: bytes(full - clusters + stored.min(clusters)),
+            required: bytes(full - clusters + stored),
             fully_allocated: bytes(full),
         })
     }
