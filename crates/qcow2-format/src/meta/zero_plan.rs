@@ -35,9 +35,8 @@ impl Rules {
         may_unmap: bool,
         has_backing_file: bool,
     ) -> Result<Change, Qcow2Error> {
-        let source = self
-            .part(slot.entry, slot.bits, range.start, slot.place)?
-            .source;
+        let first = self.part(slot.entry, slot.bits, range.start, slot.place)?;
+        let source = first.source;
         let whole = *range == (0..self.geometry.cluster_size());
         let gone = |entry, bits| Change::To {
             entry,
@@ -46,6 +45,8 @@ impl Rules {
         };
         if self.version < 3 || self.has_data_file {
             return Ok(match source {
+                // The first subcluster does not speak for the others.
+                _ if first.len < range.end - range.start => Change::ByBytes,
                 Source::Absent if !has_backing_file => Change::Nothing,
                 Source::Zero(_) => Change::Nothing,
                 _ if may_unmap && whole && !has_backing_file && !self.has_data_file => {
@@ -172,6 +173,23 @@ mod tests {
         assert_eq!(zeroed(0, true, false), Change::Nothing);
         assert_eq!(zeroed(0x5_0000 | COPIED, true, false), to(0, 0, true));
         assert_eq!(zeroed(0x5_0000 | COPIED, false, false), Change::ByBytes);
+    }
+
+    #[test]
+    fn a_data_file_with_subclusters_is_not_judged_by_the_first_of_them() {
+        let rules = Rules {
+            has_data_file: true,
+            ..rules(3, true)
+        };
+        let entry = 0x5_0000 | COPIED;
+        let zeroed = |bits| {
+            rules
+                .zeroed(&slot(entry, bits), &WHOLE, true, false)
+                .unwrap()
+        };
+        assert_eq!(zeroed(0b10 | 1 << 32), Change::ByBytes);
+        assert_eq!(zeroed(0b10), Change::ByBytes);
+        assert_eq!(zeroed(0xFFFF_FFFF << 32), Change::Nothing);
     }
 
     #[test]
