@@ -3,9 +3,11 @@
 //! ```text
 //!   grow     longer L1 table ── header ── what lies beyond the old end made zeros ── header: size
 //!   shrink   header: size ── what lies beyond the new end given up
+//!
+//!   an external data file grows before, and is cut after
 //! ```
 
-use blockdev_core::{Below, Error, ErrorKind, Result, ZeroFlags};
+use blockdev_core::{Below, Error, ErrorKind, Result, SyncKind, ZeroFlags};
 
 use crate::image::Qcow2Image;
 use crate::meta::geometry::Geometry;
@@ -45,9 +47,33 @@ impl Qcow2Image {
         }
         let entries = u32::try_from(entries).expect("at most 32 MiB");
         if size < self.info.size {
-            return self.as_a_whole(|image| image.shrink(size));
+            self.as_a_whole(|image| image.shrink(size))?;
+            return self.fit_data_file(size, size);
         }
+        self.fit_data_file(self.info.size, size)?;
         self.as_a_whole(|image| image.grow(size, entries, below, below_size))
+    }
+
+    /// Makes an external data file `size` bytes long, zeros from byte `keep` on: whoever takes it for
+    /// a raw image sees the same disk.
+    fn fit_data_file(&self, keep: u64, size: u64) -> Result<()> {
+        if !self.rules.has_data_file {
+            return Ok(());
+        }
+        let file = self.data()?;
+        let outcome = (|| {
+            if file.len()? > keep {
+                file.set_len(keep)?;
+            }
+            if size > keep {
+                file.set_len(size)?;
+            }
+            file.sync(SyncKind::Full)
+        })();
+        if outcome.is_err() {
+            self.engine()?.poison();
+        }
+        outcome
     }
 
     fn shrink(&mut self, size: u64) -> Result<()> {
