@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod crash;
+mod failures;
 mod faults;
+mod interop;
 mod model;
 mod random;
 mod stories;

@@ -16,7 +16,7 @@ use testkit::stamp::stamped;
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) image: Qcow2Image,
-    base: Arc<Vec<u8>>,
+    pub(crate) base: Arc<Vec<u8>>,
 }
 
 struct Base<'a>(&'a [u8]);
@@ -46,6 +46,11 @@ impl Disk {
             image: Qcow2Image::open(storage, &options)?,
             base: Arc::clone(base),
         })
+    }
+
+    pub(crate) fn resize(&mut self, size: u64) -> Result<()> {
+        let base = Arc::clone(&self.base);
+        self.image.resize(size, &Base(&base), base.len() as u64)
     }
 
     fn below(&self) -> Base<'_> {
@@ -148,10 +153,12 @@ impl CrashSubject for Qcow2 {
     }
 
     fn control(&self, mut device: Disk, _: &Arc<dyn Storage>, control: Control) -> Result<Disk> {
-        let base = Arc::clone(&device.base);
+        if let Control::Resize(size) = control {
+            device.resize(size)?;
+            return Ok(device);
+        }
         let image = &mut device.image;
         match control {
-            Control::Resize(size) => image.resize(size, &Base(&base), base.len() as u64)?,
             Control::SnapshotCreate(id) => {
                 let mut new = NewSnapshot::now(format!("name {id}"));
                 (new.date_sec, new.date_nsec) = (1, 2);
@@ -159,7 +166,7 @@ impl CrashSubject for Qcow2 {
             }
             Control::SnapshotApply(id) => image.apply_snapshot(&format!("name {id}"))?,
             Control::SnapshotDelete(id) => image.delete_snapshot(&format!("name {id}"))?,
-            Control::Other(what) => unreachable!("{what}"),
+            Control::Resize(_) | Control::Other(_) => unreachable!("{control:?}"),
         }
         Ok(device)
     }
