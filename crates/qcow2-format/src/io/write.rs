@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use blockdev_core::{Below, Error, ErrorKind, Result, StorageExt};
 
 use super::decompress::Packed;
-use super::engine::State;
+use super::engine::{Engine, State};
 use crate::image::Qcow2Image;
 use crate::meta::cluster::Source;
 use crate::meta::write_plan::{Slot, Target};
@@ -57,7 +57,7 @@ impl Qcow2Image {
                 Step::Move(job) => {
                     let len = job.guest.end - job.guest.start;
                     let len = usize::try_from(len).expect("no longer than the buffer");
-                    self.carry_out(&job, &left[..len], below)?;
+                    self.carry_out(engine, &job, &left[..len], below)?;
                     len
                 }
             };
@@ -169,8 +169,8 @@ impl Qcow2Image {
     }
 
     /// Writes what goes to the new place, then makes the entries say so.
-    fn carry_out(&self, job: &Move, buf: &[u8], below: &dyn Below) -> Result<()> {
-        let engine = self.engine()?;
+    fn carry_out(&self, engine: &Engine, job: &Move, buf: &[u8], below: &dyn Below) -> Result<()> {
+        // Whatever happens, the clusters are let go of: others wait for them.
         let moved = self.fill(job, buf, below);
         engine.unsynced.store(true, Ordering::Release);
         let cluster = self.cluster_size();
@@ -179,11 +179,14 @@ impl Qcow2Image {
         let outcome = match moved {
             Ok(()) => self.map_moved(&mut state, job, &numbers),
             Err(error) => {
-                if job.target == Target::New {
-                    let count = numbers.end - numbers.start;
-                    self.give_back(&mut state, job.host, count)?;
-                }
-                Err(error)
+                let given_back = match job.target {
+                    Target::New => {
+                        let count = numbers.end - numbers.start;
+                        self.give_back(&mut state, job.host, count)
+                    }
+                    _ => Ok(()),
+                };
+                given_back.and(Err(error))
             }
         };
         engine.release(&mut state, &numbers);
