@@ -106,6 +106,8 @@ impl Qcow2Image {
                 }
             }
             at = end;
+            drop(state);
+            self.flush_if_much()?;
         }
         Ok(by_bytes)
     }
@@ -117,9 +119,13 @@ impl Qcow2Image {
         flags: ZeroFlags,
         below: &dyn Below,
     ) -> Result<()> {
+        let engine = self.engine()?;
         let mut at = range.start;
         while at < range.end {
-            let run = self.next_run(at, range.end - at)?;
+            let run = {
+                let _pin = engine.pins.enter();
+                self.next_run(at, range.end - at)?
+            };
             let end = at + run.len;
             if self.reads_zero(run.source) {
                 at = end;
