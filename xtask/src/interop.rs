@@ -5,9 +5,20 @@ use std::process::Stdio;
 
 use crate::sh::{self, Outcome};
 
-pub(crate) fn run() -> Outcome {
-    let mut command = sh::cargo(&["test", "--locked", "--release", "--package", "diskweave"]);
-    command.args(["--test", "interop", "--", "--nocapture"]);
+const USAGE: &str = "usage: cargo xtask interop [--write]";
+
+/// Everything that is read and made; with `--write` what others and we write to in turns.
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let (package, test, part) = match arguments {
+        [] => ("diskweave", "interop", ""),
+        [write] if write == "--write" => ("qcow2-format", "write", "interop::"),
+        _ => return Err(USAGE.into()),
+    };
+    let mut command = sh::cargo(&["test", "--locked", "--release", "--package", package]);
+    command.args(["--test", test, "--", "--nocapture"]);
+    if !part.is_empty() {
+        command.arg(part);
+    }
     command
         .env("DISKWEAVE_INTEROP", "full")
         .stdout(Stdio::piped());

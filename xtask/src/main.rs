@@ -5,10 +5,12 @@
 
 mod arrows;
 mod bench;
+mod crash;
 mod demo;
 mod disk_content;
 mod fuzz;
 mod interop;
+mod planted;
 mod setup;
 mod sh;
 mod test;
@@ -57,9 +59,21 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "interop",
-        arguments: "",
-        about: "every combination of options, read and made, against qemu-img and others",
-        run: |_| interop::run(),
+        arguments: "[--write]",
+        about: "every combination of options against qemu-img and others: read and made, or written",
+        run: interop::run,
+    },
+    Task {
+        name: "crash",
+        arguments: "[--seconds N] [--seed S]",
+        about: "verify every state that a crash can leave of an image that is written to",
+        run: crash::run,
+    },
+    Task {
+        name: "planted",
+        arguments: "[NAME]",
+        about: "plant known mistakes into a copy of the sources, and see that the proofs find them",
+        run: planted::run,
     },
     Task {
         name: "bench",

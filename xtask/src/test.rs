@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use crate::sh::{self, Outcome};
-use crate::{arrows, fuzz, setup};
+use crate::{arrows, crash, fuzz, setup};
 
 /// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
 const SMOKE_SECONDS: &str = "5";
+
+/// Seconds for all crash scenarios together; every state is for `cargo xtask crash`.
+const CRASH_SECONDS: &str = "40";
 
 type Step = (&'static str, fn() -> Outcome);
 
@@ -21,6 +24,9 @@ const STEPS: &[Step] = &[
     ("features", features),
     ("tests", tests),
     ("documentation", documentation),
+    ("crash states", || {
+        crash::run(&["--seconds".into(), CRASH_SECONDS.into()])
+    }),
     ("fuzz smoke", smoke),
 ];
 

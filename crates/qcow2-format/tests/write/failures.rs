@@ -1,10 +1,13 @@
 //! What other implementations got wrong when they wrote to qcow2 images: a test for each.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use blockdev_core::{BlockDevice, ErrorKind, FileRole, Layer, MemoryStorage, OpenOptions, Storage};
 use qcow2_format::inspect::first_cluster;
-use qcow2_format::{NewSnapshot, Qcow2Image, Repair, check, repair};
+use qcow2_format::{NewSnapshot, Qcow2Image, Qcow2Writer, Repair, check, repair};
+use testkit::counting::{CountingStorage, Fault, FaultyStorage, Op};
 use testkit::oracle::{QemuImg, QemuIo};
 
 use crate::model::qemu_agrees;
@@ -513,4 +516,49 @@ fn an_image_never_grows_into_its_header() {
     }
     drop(disk);
     clean(&storage);
+}
+
+/// Somebody's flush failed while somebody else had a cluster in hand, which was then never let go of:
+/// whoever wanted it waited for ever.
+#[test]
+fn a_failed_sync_leaves_nobody_waiting() {
+    for round in 0..60 {
+        let image = empty(options(8 << 20, 12));
+        let faulty = FaultyStorage::new(Arc::new(MemoryStorage::from(image)));
+        let disk = Disk::open(faulty.clone(), true, &Arc::default()).unwrap();
+        let (done, all_done) = mpsc::channel();
+        let disk = Arc::new(disk);
+        for guest in 0..4u64 {
+            let (disk, done) = (Arc::clone(&disk), done.clone());
+            thread::spawn(move || {
+                let mut clusters = (0..2048u64).cycle();
+                let write = |n: u64| disk.write_at(&[1; 512], n * 4096 + guest * 512);
+                while clusters.next().is_some_and(|n| write(n).is_ok()) {}
+                done.send(()).unwrap();
+            });
+        }
+        faulty.fail(Op::SyncData, 1 + round % 4, Fault::Io);
+        while disk.flush().is_ok() {}
+        for _ in 0..4 {
+            let waited = all_done.recv_timeout(Duration::from_secs(20));
+            assert!(waited.is_ok(), "round {round}: a guest waits");
+        }
+    }
+}
+
+/// The entries of a whole disk that was made zeros, or discarded, were all kept in memory until the
+/// last was changed.
+#[test]
+fn zeroing_a_huge_disk_does_not_gather_its_tables_in_memory() {
+    let storage = Arc::new(MemoryStorage::default());
+    let writer = Qcow2Writer::create(storage.clone(), options(16 << 40, 21)).unwrap();
+    writer.finish().unwrap();
+    let image = backed(storage.to_vec(), 21);
+    let counting = CountingStorage::new(Arc::new(MemoryStorage::from(image)));
+    let disk = Disk::open(counting.clone(), true, &Arc::default()).unwrap();
+    disk.write_zeroes(0, 16 << 40, UNMAP).unwrap();
+    // Each entry has eight bytes, and no more than 16 MiB of them wait to be written.
+    let flushes = ((16u64 << 40) >> 21) * 8 / (16 << 20);
+    let syncs = counting.count(Op::SyncData) as u64;
+    assert!(syncs >= 2 * flushes, "{syncs} syncs");
 }

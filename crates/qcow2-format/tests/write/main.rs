@@ -6,8 +6,10 @@
 mod crash;
 mod failures;
 mod faults;
+mod footprint;
 mod interop;
 mod model;
 mod random;
 mod stories;
 mod subject;
+mod threads;

@@ -1,0 +1,138 @@
+//! Mistakes planted in a copy of the sources, to see that the proofs find them.
+//!
+//! ```text
+//!   testdata/planted/FORMAT/NAME.patch   the mistake in a sentence, then the patch
+//!   TARGET/planted/workspace             the copy
+//!   TARGET/planted/target                what is built from it: cargo would take both for the same
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::sh::{self, Outcome};
+
+const USAGE: &str = "usage: cargo xtask planted [NAME]";
+
+/// What of the workspace is needed to build the tests of a format.
+const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
+
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let wanted = match arguments {
+        [] => None,
+        [name] => Some(name.as_str()),
+        _ => return Err(USAGE.into()),
+    };
+    let place = sh::target_dir()?.join("planted");
+    let (copy, target) = (place.join("workspace"), place.join("target"));
+    let _ = fs::remove_dir_all(&copy);
+    for name in COPIED {
+        copy_all(&sh::root().join(name), &copy.join(name))?;
+    }
+    if !build(&copy, &target)? || !passes(&copy, &target)? {
+        return Err("the tests do not pass as they are".into());
+    }
+    let (mut found, mut missed) = (0, Vec::new());
+    for patch in patches()? {
+        let name = name_of(&patch);
+        if wanted.is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let text = fs::read_to_string(&patch).map_err(|error| error.to_string())?;
+        let about = text.lines().next().unwrap_or_default();
+        let start = Instant::now();
+        apply(&copy, &patch, false)?;
+        if !build(&copy, &target)? {
+            return Err(format!("{name} cannot be built"));
+        }
+        let verdict = if passes(&copy, &target)? {
+            missed.push(name.clone());
+            "NOT FOUND"
+        } else {
+            found += 1;
+            "found"
+        };
+        apply(&copy, &patch, true)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{verdict:<9} {name} ({seconds:.0} s): {about}");
+    }
+    println!("{found} found, {} not found", missed.len());
+    match (found, missed.is_empty()) {
+        (0, true) => Err("nothing was planted".into()),
+        (_, true) => Ok(()),
+        _ => Err(format!("not found: {}", missed.join(", "))),
+    }
+}
+
+/// Every patch, by name.
+fn patches() -> Outcome<Vec<PathBuf>> {
+    let folder = sh::root().join("testdata/planted/qcow2");
+    let entries =
+        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    patches.retain(|path| path.extension().is_some_and(|end| end == "patch"));
+    patches.sort();
+    Ok(patches)
+}
+
+fn name_of(patch: &Path) -> String {
+    let stem = patch.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+fn copy_all(from: &Path, to: &Path) -> Outcome {
+    let copied = || -> std::io::Result<()> {
+        if from.is_file() {
+            fs::create_dir_all(to.parent().unwrap_or(to))?;
+            return fs::copy(from, to).map(drop);
+        }
+        fs::create_dir_all(to)
+    };
+    copied().map_err(|error| format!("{}: {error}", from.display()))?;
+    if from.is_dir() {
+        let entries = fs::read_dir(from).map_err(|error| error.to_string())?;
+        for entry in entries.flatten() {
+            copy_all(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies the patch to the copy, or takes it out again.
+fn apply(copy: &Path, patch: &Path, reverse: bool) -> Outcome {
+    let mut git = Command::new("git");
+    // Inside a checkout git would look for the paths from its root on.
+    git.current_dir(copy)
+        .env("GIT_CEILING_DIRECTORIES", copy.parent().unwrap_or(copy));
+    git.arg("apply");
+    if reverse {
+        git.arg("--reverse");
+    }
+    sh::output(git.arg(patch)).map(drop)
+}
+
+/// The tests of the copy, by name: what a crash leaves, then what a failing host does.
+fn tests(copy: &Path, target: &Path) -> Command {
+    let mut command = sh::cargo(&["test", "--quiet", "--locked", "--package", "qcow2-format"]);
+    command
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", target)
+        .args(["--test", "write"]);
+    command
+}
+
+fn build(copy: &Path, target: &Path) -> Outcome<bool> {
+    succeeds(tests(copy, target).arg("--no-run"))
+}
+
+fn passes(copy: &Path, target: &Path) -> Outcome<bool> {
+    let mut command = tests(copy, target);
+    succeeds(command.args(["--", "crash::", "faults::"]))
+}
+
+fn succeeds(command: &mut Command) -> Outcome<bool> {
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = quiet.status().map_err(|error| error.to_string())?;
+    Ok(status.success())
+}
