@@ -130,7 +130,12 @@ impl NewImage {
     /// Makes an image that holds nothing, of at least `size` bytes, in `files`, which are empty; it
     /// is durable then.
     pub(crate) fn empty(&self, size: u64, files: NewFiles) -> Result<()> {
-        let storage = files.image;
+        // Of what this build knows, only qcow2 may have a data file.
+        let NewFiles {
+            image: storage,
+            data,
+        } = files;
+        let _ = &data;
         match self {
             Self::Raw(options) => raw::empty(&*storage, sectors(size, 512)?, options),
             #[cfg(feature = "vhdx")]
@@ -144,7 +149,7 @@ impl NewImage {
                 let mut create = create.clone();
                 create.size = sectors(size, 512)?;
                 let writer = qcow2_format::Qcow2Writer::create(storage, create)?;
-                match files.data {
+                match data {
                     Some(data) => writer.with_data_file(data)?.finish(),
                     None => writer.finish(),
                 }
@@ -215,9 +220,12 @@ impl NewImage {
         options: &ConvertOptions,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let storage = files.image;
-        // Of what this build knows, only qcow2 has one.
-        let _ = backing;
+        let NewFiles {
+            image: storage,
+            data,
+        } = files;
+        // Of what this build knows, only qcow2 has them.
+        let _ = (backing, &data);
         match self {
             Self::Raw(raw_options) => raw::fill(source, &*storage, raw_options, options, progress),
             #[cfg(feature = "vhdx")]
@@ -237,7 +245,7 @@ impl NewImage {
                     Some(below) => qcow2_format::Qcow2Writer::create_over(storage, create, below)?,
                     None => qcow2_format::Qcow2Writer::create(storage, create)?,
                 };
-                let writer = match files.data {
+                let writer = match data {
                     Some(data) => writer.with_data_file(data)?,
                     None => writer,
                 };
