@@ -147,30 +147,41 @@ pub(crate) enum Output {
     Json,
 }
 
+/// One image, and how it is opened.
 #[derive(Debug, Args)]
-pub(crate) struct Info {
+pub(crate) struct Image {
     #[command(flatten)]
     pub(crate) open: Open,
     /// Format of the image; guessed if not said
     #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    format: Option<String>,
+    /// The image
+    pub(crate) file: PathBuf,
+}
+
+impl Image {
+    /// The library's options for it.
+    pub(crate) fn disk(&self) -> OpenDisk {
+        self.open.disk(&self.file, self.format.as_ref())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) image: Image,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
     /// Tell about the parents as well
     #[arg(long)]
     pub(crate) backing_chain: bool,
-    /// The image
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Map {
     #[command(flatten)]
-    pub(crate) open: Open,
-    /// Format of the image; guessed if not said
-    #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    pub(crate) image: Image,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -180,8 +191,6 @@ pub(crate) struct Map {
     /// How many bytes to tell about
     #[arg(short = 'l', long, value_name = "BYTES", value_parser = size::parse)]
     pub(crate) max_length: Option<u64>,
-    /// The image
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -321,10 +330,7 @@ pub(crate) struct Compare {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     #[command(flatten)]
-    pub(crate) open: Open,
-    /// Format of the image; guessed if not said
-    #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    pub(crate) image: Image,
     /// Repair the image: leaks alone, or all that takes no guess
     #[arg(short, long, value_enum, value_name = "WHAT")]
     pub(crate) repair: Option<Repair>,
@@ -334,8 +340,6 @@ pub(crate) struct Check {
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// The image
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -377,24 +381,16 @@ pub(crate) enum Section {
 #[derive(Debug, Args)]
 pub(crate) struct Chain {
     #[command(flatten)]
-    pub(crate) open: Open,
-    /// Format of the image; guessed if not said
-    #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    pub(crate) image: Image,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
-    /// The image
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Snapshot {
     #[command(flatten)]
-    pub(crate) open: Open,
-    /// Format of the image; guessed if not said
-    #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    pub(crate) image: Image,
     /// For people or for programs
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub(crate) output: Output,
@@ -413,25 +409,18 @@ pub(crate) struct Snapshot {
     /// Show nothing but errors
     #[arg(short, long)]
     quiet: bool,
-    /// The image
-    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Resize {
     #[command(flatten)]
-    pub(crate) open: Open,
-    /// Format of the image; guessed if not said
-    #[arg(short, long = "format", value_name = "FMT")]
-    pub(crate) format: Option<String>,
+    pub(crate) image: Image,
     /// Allow a smaller size, by which the disk's end is lost
     #[arg(long)]
     pub(crate) shrink: bool,
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// The image
-    pub(crate) file: PathBuf,
     /// The new size; with + or - before it, how much larger or smaller
     #[arg(allow_hyphen_values = true)]
     pub(crate) size: String,

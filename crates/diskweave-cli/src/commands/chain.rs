@@ -11,9 +11,9 @@ use crate::output::plain::{plain, print};
 use crate::output::size::human;
 
 pub(crate) fn run(args: &Chain) -> Result<u8, Failure> {
-    let about = |e| Failure::about(shown(&args.file), e);
-    let disk = args.open.disk(&args.file, args.format.as_ref());
-    let (chain, problem) = disk.open_partial(&args.file).map_err(about)?;
+    let about = |e| Failure::about(shown(&args.image.file), e);
+    let disk = args.image.disk();
+    let (chain, problem) = disk.open_partial(&args.image.file).map_err(about)?;
     match args.output {
         Output::Json => {
             let layers: Vec<Value> = chain.links().map(|link| as_json(&link)).collect();

@@ -15,11 +15,11 @@ const LEAKS: u8 = 3;
 const NOTHING_TO_CHECK: u8 = 63;
 
 pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
-    let disk = args.open.disk(&args.file, args.format.as_ref());
-    let about = |e| Failure::about(shown(&args.file), e);
+    let disk = args.image.disk();
+    let about = |e| Failure::about(shown(&args.image.file), e);
     if let Some(what) = args.repair {
         let leaks_only = what == Repair::Leaks;
-        let repaired = diskweave::repair(&args.file, &disk, leaks_only).map_err(about)?;
+        let repaired = diskweave::repair(&args.image.file, &disk, leaks_only).map_err(about)?;
         return tell(
             args,
             &repaired.after,
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
             repaired.format,
         );
     }
-    let checked = diskweave::check(&args.file, &disk).map_err(about)?;
+    let checked = diskweave::check(&args.image.file, &disk).map_err(about)?;
     let Some(report) = checked.report else {
         let failure = Failure::new("This image format does not support checks");
         return Err(failure.with_code(NOTHING_TO_CHECK));
@@ -50,7 +50,7 @@ fn tell(
     ];
     match args.output {
         Output::Json => {
-            let mut value = as_json(report, &args.file.display().to_string(), format);
+            let mut value = as_json(report, &args.image.file.display().to_string(), format);
             for (name, count) in [("leaks-fixed", leaks), ("corruptions-fixed", corruptions)] {
                 if count > 0 {
                     value[name] = count.into();

@@ -14,15 +14,15 @@ use crate::output::size::human;
 use crate::output::{json, snapshot_table, tree};
 
 pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
-    let about = |e| Failure::about(shown(&args.file), e);
-    let disk = args.open.disk(&args.file, args.format.as_ref());
+    let about = |e| Failure::about(shown(&args.image.file), e);
+    let disk = args.image.disk();
     // Telling about one image takes no other file.
     let disk = if args.backing_chain {
         disk
     } else {
         disk.policy(diskweave::core::locate::ChainPolicy::Deny)
     };
-    let (chain, problem) = disk.open_partial(&args.file).map_err(about)?;
+    let (chain, problem) = disk.open_partial(&args.image.file).map_err(about)?;
     let images: Vec<Image> = ImageInfo::of_chain(&chain)
         .map_err(about)?
         .into_iter()

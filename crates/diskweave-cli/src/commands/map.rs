@@ -12,9 +12,9 @@ use crate::failure::Failure;
 use crate::output::plain::plain;
 
 pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
-    let disk = args.open.disk(&args.file, args.format.as_ref());
-    let about = |e| Failure::about(shown(&args.file), e);
-    let (chain, problem) = disk.open_partial(&args.file).map_err(about)?;
+    let disk = args.image.disk();
+    let about = |e| Failure::about(shown(&args.image.file), e);
+    let (chain, problem) = disk.open_partial(&args.image.file).map_err(about)?;
     if let Some(problem) = problem {
         return Err(about(problem));
     }

@@ -9,9 +9,9 @@ use crate::output::plain::print;
 use crate::output::size;
 
 pub(crate) fn run(args: &Resize) -> Result<u8, Failure> {
-    let about = |e| Failure::about(shown(&args.file), e);
-    let disk = args.open.disk(&args.file, args.format.as_ref()).writable();
-    let mut chain = disk.open(&args.file).map_err(about)?;
+    let about = |e| Failure::about(shown(&args.image.file), e);
+    let disk = args.image.disk().writable();
+    let mut chain = disk.open(&args.image.file).map_err(about)?;
     let size = wanted(&args.size, chain.size())?;
     if size < chain.size() && !args.shrink {
         let text = "Use the --shrink option to perform a shrink operation.";

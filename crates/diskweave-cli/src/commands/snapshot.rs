@@ -14,15 +14,15 @@ use crate::output::plain::print;
 use crate::output::{json, snapshot_table};
 
 pub(crate) fn run(args: &Snapshot) -> Result<u8, Failure> {
-    let about = |e| Failure::about(shown(&args.file), e);
-    let disk = args.open.disk(&args.file, args.format.as_ref());
+    let about = |e| Failure::about(shown(&args.image.file), e);
+    let disk = args.image.disk();
     if let Some(change) = change(args) {
-        let mut chain = open_alone(disk.writable(), &args.file).map_err(about)?;
+        let mut chain = open_alone(disk.writable(), &args.image.file).map_err(about)?;
         diskweave::change_snapshot(&mut chain, &change).map_err(about)?;
         chain.close().map_err(about)?;
         return Ok(0);
     }
-    let chain = open_alone(disk, &args.file).map_err(about)?;
+    let chain = open_alone(disk, &args.image.file).map_err(about)?;
     let snapshots = qcow2_facts::snapshots(chain.top()).map_err(about)?;
     match args.output {
         Output::Human => print(&snapshot_table::text(&snapshots))?,

@@ -1,7 +1,6 @@
 //! Making everything that was acknowledged stable.
 
 use std::ops::Range;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use blockdev_core::{Result, SyncKind};
@@ -19,11 +18,7 @@ impl Qcow2Image {
         let Some(engine) = &self.engine else {
             return Ok(());
         };
-        let _turn = engine
-            .flushing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        engine.check()?;
+        let _turn = engine.turn()?;
         if self.pages.has_closing() {
             // What could not be written before says nothing of what came after it.
             self.flush_batch(engine)?;
@@ -44,11 +39,7 @@ impl Qcow2Image {
         let Some(engine) = &self.engine else {
             return Ok(());
         };
-        let _turn = engine
-            .flushing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        engine.check()?;
+        let _turn = engine.turn()?;
         // The first makes room that the second accounts for.
         self.flush_batch(engine)?;
         while self.pages.pending() > 0 {

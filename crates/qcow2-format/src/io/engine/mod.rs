@@ -203,6 +203,16 @@ impl Engine {
         self.settled.notify_all();
     }
 
+    /// Waits until no other flush is under way.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    fn turn(&self) -> Result<MutexGuard<'_, ()>> {
+        let turn = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check()?;
+        Ok(turn)
+    }
+
     /// Refuses to go on after a failure that left it open what the file holds.
     pub(crate) fn check(&self) -> Result<()> {
         if self.poisoned.load(Ordering::Acquire) {
