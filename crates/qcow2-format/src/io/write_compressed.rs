@@ -78,8 +78,7 @@ impl Qcow2Image {
             Ok(()) => self.map_packed(&mut state, guest, place, packed.len() as u64),
             Err(error) => {
                 state.packing = None;
-                self.give_back(&mut state, place, 1)?;
-                Err(error)
+                self.give_back(&mut state, place, 1).and(Err(error))
             }
         };
         engine.release(&mut state, &held);
