@@ -57,6 +57,8 @@ struct Round<'a> {
     base: Arc<Vec<u8>>,
     has_data_file: bool,
     is_raw: bool,
+    /// We write whole clusters packed.
+    packs: bool,
     /// By name.
     snapshots: Vec<String>,
     may_snapshot: bool,
@@ -96,13 +98,14 @@ impl<'a> Round<'a> {
         let mut round = Self {
             qemu,
             folder: folder.to_owned(),
-            rng,
             story: format!("seed {seed}: {size} bytes, {options}"),
             size,
             cluster,
             base: Arc::default(),
+            packs: !has_data_file && order >= 4 && rng.one_in(3),
             has_data_file,
             is_raw,
+            rng,
             snapshots: Vec::new(),
             may_snapshot: !has_data_file && order >= 2,
             content: Vec::new(),
@@ -188,6 +191,7 @@ impl<'a> Round<'a> {
         Disk {
             image,
             base: Arc::clone(&self.base),
+            packs: self.packs,
         }
     }
 

@@ -40,7 +40,10 @@ pub(crate) fn shape(seed: u64, bits: &[u32], most_clusters: u64) -> Shape {
     // Refcounts of less than 16 bits do not count many compressed clusters in one host cluster.
     options.compressed = start == 0 && options.refcount_order >= 4;
     let based = start == 1 && bits >= 10;
-    let mut subject = Qcow2::default();
+    let mut subject = Qcow2 {
+        packs: options.refcount_order >= 4 && rng.one_in(3),
+        ..Qcow2::default()
+    };
     let (image, disk) = match start {
         _ if based => {
             let kib = bytes >> 10;

@@ -59,6 +59,8 @@ pub(crate) const STORIES: &[Named] = &[
     ("over a base", || over_base(12, 3)),
     ("over a base, version 2", || over_base(10, 2)),
     ("compressed clusters are replaced", compressed),
+    ("packed writes, 4 KiB clusters", || packed(12)),
+    ("packed writes, 16 KiB clusters", || packed(14)),
     ("repair of leaks", || repair(false)),
     ("repair of refcounts", || repair(true)),
 ];
@@ -413,6 +415,33 @@ fn compressed() -> Story {
         d.flush()?;
         d.control(Control::SnapshotDelete(1))?;
         d.write(70_000, 9000)
+    })
+}
+
+/// Whole clusters are packed as they are written.
+fn packed(bits: u32) -> Story {
+    let mut shape = options(128 << 10, bits);
+    shape.compressed = true;
+    let subject = Qcow2 {
+        packs: true,
+        ..Qcow2::default()
+    };
+    let mut disk = packable(64);
+    disk.resize(128 << 10, 0);
+    story("packed", subject, filled(&disk, shape), |d| {
+        d.write(0, 49_152)?;
+        d.flush()?;
+        d.write(16_384, 16_384)?;
+        d.write(20_000, 700)?;
+        d.write(81_920, 16_384)?;
+        d.flush()?;
+        d.control(Control::SnapshotCreate(1))?;
+        d.write(16_384, 32_768)?;
+        d.discard(81_920, 16_384)?;
+        d.flush()?;
+        d.write(65_536, 49_152)?;
+        d.control(Control::SnapshotDelete(1))?;
+        d.write(0, 16_384)
     })
 }
 

@@ -17,6 +17,8 @@ use testkit::stamp::stamped;
 pub(crate) struct Disk {
     pub(crate) image: Qcow2Image,
     pub(crate) base: Arc<Vec<u8>>,
+    /// Whole clusters are written packed.
+    pub(crate) packs: bool,
 }
 
 struct Base<'a>(&'a [u8]);
@@ -45,6 +47,7 @@ impl Disk {
         Ok(Self {
             image: Qcow2Image::open(storage, &options)?,
             base: Arc::clone(base),
+            packs: false,
         })
     }
 
@@ -76,6 +79,11 @@ impl BlockDevice for Disk {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, self.size())?;
+        let cluster = self.image.header().cluster_size();
+        let whole = [offset, buf.len() as u64].map(|n| n.is_multiple_of(cluster));
+        if self.packs && whole == [true; 2] {
+            return self.image.write_compressed(buf, offset);
+        }
         self.image.write_at(buf, offset, &self.below())
     }
 
@@ -112,6 +120,8 @@ pub(crate) struct Qcow2 {
     pub(crate) base: Arc<Vec<u8>>,
     /// Images may be damaged in what can be repaired, and are repaired before they are written to.
     pub(crate) repairs: bool,
+    /// Whole clusters are written packed.
+    pub(crate) packs: bool,
 }
 
 impl CrashSubject for Qcow2 {
@@ -129,7 +139,9 @@ impl CrashSubject for Qcow2 {
                 Repair::All,
             )?;
         }
-        Disk::open(storage, writable, &self.base)
+        let mut disk = Disk::open(storage, writable, &self.base)?;
+        disk.packs = self.packs;
+        Ok(disk)
     }
 
     fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
