@@ -13,6 +13,7 @@ mod interop;
 mod planted;
 mod setup;
 mod sh;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -74,6 +75,12 @@ const TASKS: &[Task] = &[
         arguments: "[NAME]",
         about: "plant known mistakes into a copy of the sources, and see that the proofs find them",
         run: planted::run,
+    },
+    Task {
+        name: "soak",
+        arguments: "SECONDS [--format qcow2]",
+        about: "a long random life of image files, checked and compared again and again",
+        run: soak::run,
     },
     Task {
         name: "bench",

@@ -10,6 +10,7 @@ mod footprint;
 mod interop;
 mod model;
 mod random;
+mod soak;
 mod stories;
 mod subject;
 mod threads;
