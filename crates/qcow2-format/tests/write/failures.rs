@@ -436,6 +436,31 @@ fn a_raw_data_file_has_the_size_of_its_disk() {
     assert!(img.same(("qcow2", &file), ("raw", &data)).unwrap());
 }
 
+/// Entries were made stable while the bytes that they speak of, in another file, were not: after a
+/// power cut the guest read what had been there before.
+#[test]
+fn entries_wait_for_the_bytes_in_a_data_file() {
+    let Some(img) = QemuImg::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (file, data) = (folder.path().join("image"), folder.path().join("data"));
+    let options = format!("data_file={}", data.display());
+    img.create("qcow2", &file, 1 << 20, &options).unwrap();
+    let storage = shared(std::fs::read(&file).unwrap());
+    let faulty = FaultyStorage::new(shared(vec![7; 1 << 20]));
+    let mut disk = open(&storage);
+    disk.image.attach(FileRole::Data, faulty.clone()).unwrap();
+    disk.write_at(&[1; 65_536], 0).unwrap();
+    faulty.fail(Op::SyncData, 1, Fault::Io);
+    assert_eq!(disk.flush().unwrap_err().kind(), ErrorKind::Io);
+    drop(disk);
+    // The image as it is, over the data file as it was.
+    let mut disk = open(&storage);
+    disk.image
+        .attach(FileRole::Data, shared(vec![7; 1 << 20]))
+        .unwrap();
+    reads(&disk, 0, &[0; 65_536]);
+}
+
 /// Zeroing a range of which the first subcluster read as zeros already was taken to be done, where
 /// guest bytes lie in a data file: the other subclusters kept their content.
 #[test]
