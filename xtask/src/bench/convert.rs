@@ -9,12 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Extent;
 use crate::disk_content;
 use crate::sh::{self, Outcome};
-
-const USAGE: &str = "usage: cargo xtask bench convert [MIB [ROUNDS]]";
-const DEFAULT_MIB: u64 = 1024;
-const DEFAULT_ROUNDS: usize = 3;
 
 /// An image of one kind, as both programs are asked for it.
 struct Kind {
@@ -46,32 +43,12 @@ const PACKED: [Kind; 2] = [
     ),
 ];
 
-pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let number = |text: &String| {
-        let number = text.parse().ok().filter(|number| *number > 0);
-        number.ok_or_else(|| format!("{text:?} is no number above 0\n{USAGE}"))
+pub(super) fn run(dir: &Path, extent: Extent) -> Outcome {
+    let bench = Bench {
+        diskweave: sh::diskweave()?,
+        dir: dir.to_owned(),
     };
-    let (mib, rounds) = match arguments {
-        [verb] if verb == "convert" => (DEFAULT_MIB, DEFAULT_ROUNDS),
-        [verb, mib] if verb == "convert" => (number(mib)?, DEFAULT_ROUNDS),
-        [verb, mib, rounds] if verb == "convert" => {
-            let rounds = usize::try_from(number(rounds)?).map_err(|e| e.to_string())?;
-            (number(mib)?, rounds)
-        }
-        _ => return Err(USAGE.into()),
-    };
-    if !sh::installed("qemu-img") {
-        return Err("there is no qemu-img to compare with: cargo xtask setup".into());
-    }
-    let diskweave = sh::diskweave()?;
-    let name = format!("bench-{}", std::process::id());
-    let dir = sh::target_dir()?.join(name);
-    fs::create_dir(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let bench = Bench { diskweave, dir };
-    let result = bench.convert(mib << 20, rounds);
-    // The files go whether it went well or not.
-    let removed = fs::remove_dir_all(&bench.dir).map_err(|error| error.to_string());
-    result.and(removed)
+    bench.convert(extent.size, extent.rounds)
 }
 
 struct Bench {
