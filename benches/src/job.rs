@@ -189,7 +189,16 @@ impl Bench {
     }
 
     fn once(&self, engine: Engine, job: &Job) -> Outcome<Option<Duration>> {
-        let opened = engine.open(&self.ready(engine, job)?)?;
+        let path = self.ready(engine, job)?;
+        let time = self.on(&path, engine, job);
+        if job.is_fresh {
+            fs::remove_file(&path).map_err(|error| error.to_string())?;
+        }
+        time
+    }
+
+    fn on(&self, path: &Path, engine: Engine, job: &Job) -> Outcome<Option<Duration>> {
+        let opened = engine.open(path)?;
         match opened {
             Some(Opened::Alone(_)) if job.threads > 1 => Ok(None),
             Some(Opened::Alone(disk)) => self.alone(&*disk, job).map(Some),
@@ -233,7 +242,7 @@ impl Bench {
         let start = Instant::now();
         requests(disk, job, &offsets)?;
         let time = start.elapsed();
-        disk.flush()?;
+        settle(disk, job)?;
         Ok(time)
     }
 
@@ -259,7 +268,7 @@ impl Bench {
             }
             Ok::<_, String>(start.elapsed())
         })?;
-        disk.flush()?;
+        settle(disk, job)?;
         Ok(time)
     }
 
@@ -297,6 +306,15 @@ impl Bench {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).expect("no more clusters than memory")
+}
+
+/// Makes an image stable that the next engine uses. One that is removed now need never get to the
+/// disk, where a scattered file is slow to lay out and to remove.
+fn settle(disk: &dyn Disk, job: &Job) -> Outcome {
+    if job.is_fresh {
+        return Ok(());
+    }
+    disk.flush()
 }
 
 fn requests(disk: &dyn Disk, job: &Job, offsets: &[u64]) -> Outcome {

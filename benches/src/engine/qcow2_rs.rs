@@ -41,6 +41,13 @@ impl Disk for Qcow2Rs {
     }
 }
 
+impl Drop for Qcow2Rs {
+    fn drop(&mut self) {
+        // It panics when it is dropped with tables that the host does not have.
+        let _ = finish(self.0.flush_meta());
+    }
+}
+
 /// Polls to the end what waits for nobody but itself.
 fn finish<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
