@@ -210,6 +210,15 @@ pub trait StorageExt: Storage {
     /// # Errors
     /// [`ErrorKind::Io`].
     fn read_zero_padded(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        // Nearly every read lies inside; to ask for the length before each would be a second call of
+        // the host's.
+        let Err(error) = self.read_at(buf, offset) else {
+            return Ok(());
+        };
+        let there = self.len()?.saturating_sub(offset);
+        if there >= buf.len() as u64 {
+            return Err(error);
+        }
         let there = self.read_up_to(buf, offset)?;
         buf[there..].fill(0);
         Ok(())
@@ -242,4 +251,50 @@ fn write_zeros<S: Storage + ?Sized>(storage: &S, offset: u64, len: u64) -> Resul
         done += piece;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Ten bytes, which count how often they are asked how many they are.
+    #[derive(Debug, Default)]
+    struct Ten {
+        asked: AtomicUsize,
+        is_broken: bool,
+    }
+
+    impl Storage for Ten {
+        fn len(&self) -> Result<u64> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Ok(10)
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            if self.is_broken || offset + buf.len() as u64 > 10 {
+                return Err(Error::new(ErrorKind::Io, "not there"));
+            }
+            buf.fill(7);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_padded_read_asks_for_the_length_only_past_the_end() {
+        let storage = Ten::default();
+        let mut buf = [1; 4];
+        storage.read_zero_padded(&mut buf, 6).unwrap();
+        assert_eq!(buf, [7; 4]);
+        assert_eq!(storage.asked.load(Ordering::Relaxed), 0);
+        storage.read_zero_padded(&mut buf, 7).unwrap();
+        assert_eq!(buf, [7, 7, 7, 0]);
+        let broken = Ten {
+            is_broken: true,
+            ..Ten::default()
+        };
+        assert!(broken.read_zero_padded(&mut buf, 6).is_err());
+        assert!(broken.read_zero_padded(&mut buf, 7).is_err());
+    }
 }
