@@ -13,8 +13,8 @@ use crate::{Outcome, qemu};
 pub(crate) const CLUSTER: u64 = 64 << 10;
 const SMALL: usize = 4 << 10;
 const LARGE: usize = 1 << 20;
-/// Bytes that are overwritten: as much as the host does not begin to write out meanwhile, which would
-/// measure the disk.
+/// Bytes of the disk that is overwritten: as much as the host does not begin to write out meanwhile,
+/// which would measure the disk below.
 const OVERWRITTEN: u64 = 128 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,25 +152,18 @@ impl Bench {
             dir: dir.to_owned(),
             size,
         };
-        bench.create(&bench.dir.join("full.qcow2"), &["-o", "preallocation=full"])?;
-        let raw = File::create(bench.dir.join("full.raw")).map_err(|error| error.to_string())?;
         let zeros = vec![0; LARGE];
-        for _ in 0..size / LARGE as u64 {
-            let written = (&raw).write_all(&zeros);
-            written.map_err(|error| error.to_string())?;
+        for (kind, size) in [("full", size), ("part", OVERWRITTEN)] {
+            let path = bench.dir.join(kind);
+            let options = ["-o", "preallocation=full"];
+            create(&path.with_extension("qcow2"), size, &options)?;
+            let raw = File::create(path.with_extension("raw")).map_err(|e| e.to_string())?;
+            for _ in 0..size / LARGE as u64 {
+                let written = (&raw).write_all(&zeros);
+                written.map_err(|error| error.to_string())?;
+            }
         }
         Ok(bench)
-    }
-
-    fn create(&self, path: &Path, options: &[&str]) -> Outcome {
-        let mut command = Command::new("qemu-img");
-        command.args(["create", "-q", "-f", "qcow2"]).args(options);
-        command.arg(path).arg(self.size.to_string());
-        let status = command.status().map_err(|error| error.to_string())?;
-        if status.success() {
-            return Ok(());
-        }
-        Err("qemu-img cannot create the image".into())
     }
 
     /// The least time of each of [`ALL`]; `None` for who cannot do the job.
@@ -216,7 +209,11 @@ impl Bench {
     /// whoever comes now would pay for that.
     fn ready(&self, engine: Engine, job: &Job) -> Outcome<PathBuf> {
         let is_plain = engine == Engine::Plain;
-        let kind = if job.is_fresh { "fresh" } else { "full" };
+        let kind = match job.verb {
+            _ if job.is_fresh => "fresh",
+            Verb::Read => "full",
+            Verb::Write | Verb::WriteFlush => "part",
+        };
         let format = if is_plain { "raw" } else { "qcow2" };
         let path = self.dir.join(format!("{kind}.{format}"));
         let file = if job.is_fresh && is_plain {
@@ -225,7 +222,7 @@ impl Bench {
             if job.is_fresh {
                 // Its clusters are not given to the new one.
                 let _ = fs::remove_file(&path);
-                self.create(&path, &[])?;
+                create(&path, self.size, &[])?;
             }
             OpenOptions::new().write(true).open(&path)
         };
@@ -275,13 +272,13 @@ impl Bench {
     /// Where the requests of one thread go. The same for every engine.
     fn offsets(&self, job: &Job, thread: u64) -> Vec<u64> {
         let bytes = job.bytes as u64;
-        let overwrites = !job.is_fresh && job.verb != Verb::Read;
-        let size = self
-            .size
-            .min(if overwrites { OVERWRITTEN } else { u64::MAX });
+        let size = match job.verb {
+            Verb::Write | Verb::WriteFlush if !job.is_fresh => OVERWRITTEN,
+            _ => self.size,
+        };
         let places = match job.order {
             Order::Sequential | Order::Random => size / bytes,
-            Order::OncePerCluster => self.size / CLUSTER,
+            Order::OncePerCluster => size / CLUSTER,
         };
         let share = job.count / job.threads;
         let mine = thread * share..(thread + 1) * share;
@@ -306,6 +303,17 @@ impl Bench {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).expect("no more clusters than memory")
+}
+
+fn create(path: &Path, size: u64, options: &[&str]) -> Outcome {
+    let mut command = Command::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2"]).args(options);
+    command.arg(path).arg(size.to_string());
+    let status = command.status().map_err(|error| error.to_string())?;
+    if status.success() {
+        return Ok(());
+    }
+    Err("qemu-img cannot create the image".into())
 }
 
 /// Makes an image stable that the next engine uses. One that is removed now need never get to the

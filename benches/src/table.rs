@@ -11,8 +11,8 @@ the best of imago, qcow2-rs and qemu-img; vs plain: ours by the same requests to
 pread and pwrite, the host's ceiling.
 qemu-img bench has no random order but steps of a prime number of places, and requests in flight for
 threads; the better of its threads and io_uring counts.
-qcow2-rs works in one thread: -. imago is built synchronous. Fresh writes are one to each cluster;
-overwrites stay in the first 128 MiB, but qemu-img's go everywhere.
+qcow2-rs works in one thread: -. imago is built synchronous. Fresh 4K writes are one to each
+cluster; what is overwritten is a disk of 128 MiB.
 A flush behind the last request is in no time but those that say so.
 virtdisk is not compared: 0.3.1 asks for a newer compiler (1.96).";
 
