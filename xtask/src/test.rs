@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::sh::{self, Outcome};
-use crate::{arrows, crash, fuzz, setup};
+use crate::{arrows, crash, fuzz, planted, setup};
 
 /// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
 const SMOKE_SECONDS: &str = "5";
@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
         sh::run(&mut sh::cargo(&["fmt", "--all", "--check"]))
     }),
     ("arrows", arrows::run),
+    ("planted", planted::fit),
     ("lints", lints),
     ("features", features),
     ("tests", tests),
