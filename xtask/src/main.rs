@@ -37,7 +37,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "test",
         arguments: "",
-        about: "everything: setup, format, lints, tests, docs, arrows, features, a short fuzz",
+        about: "everything: setup, format, lints, tests, docs, arrows, features, crash states, a short fuzz",
         run: |_| test::run(),
     },
     Task {

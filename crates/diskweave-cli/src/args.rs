@@ -11,7 +11,7 @@ use diskweave::{OpenDisk, SnapshotName};
 use crate::output::size;
 use crate::snapshot_name;
 
-/// Disk images: raw and VHDX, alone and in chains.
+/// Disk images: raw, qcow2 and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
 #[command(name = "diskweave", version, propagate_version = true)]
 pub(crate) struct Arguments {

@@ -23,14 +23,17 @@ use crate::meta::header::MAX_L1_BYTES;
 use crate::meta::snapshots::Snapshot;
 
 impl Qcow2Image {
-    /// Opens the active disk of the qcow2 file in `storage`, read-only. Images that are dirty or
-    /// marked corrupt open too: reading needs no refcounts.
+    /// Opens the active disk of the qcow2 file in `storage`. For reading, images that are dirty or
+    /// marked corrupt open too: reading needs no refcounts. For writing, the refcounts of a dirty one
+    /// are counted anew first.
     ///
     /// # Errors
     /// [`NotRecognised`](ErrorKind::NotRecognised) for another format,
-    /// [`Corrupt`](ErrorKind::Corrupt) with structure and offset,
-    /// [`Unsupported`](ErrorKind::Unsupported) for unknown incompatible features, for encryption,
-    /// and for writing,
+    /// [`Corrupt`](ErrorKind::Corrupt) with structure and offset, for writing also where the image is
+    /// marked so and where structures share a place,
+    /// [`NeedsRecovery`](ErrorKind::NeedsRecovery) for writing to a dirty image that is not to be
+    /// recovered,
+    /// [`Unsupported`](ErrorKind::Unsupported) for unknown incompatible features and for encryption,
     /// [`LimitExceeded`](ErrorKind::LimitExceeded), [`Io`](ErrorKind::Io).
     pub fn open(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
         let mut first = load(&*storage, options)?;
