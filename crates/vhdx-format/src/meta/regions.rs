@@ -51,7 +51,7 @@ impl RegionEntry {
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match region_name(self.guid) {
             Some(name) => format!("{name} region"),
             None => format!("region {{{}}}", self.guid),
