@@ -558,7 +558,9 @@ impl Walk<'_> {
         if new.log.is_nil() {
             let active = self.active.clone();
             let mut last: BTreeMap<u64, &Vec<u8>> = BTreeMap::new();
-            active.iter().for_each(|entry| last.extend(&entry.pages));
+            for entry in &active {
+                last.extend(entry.pages.iter().map(|(at, page)| (*at, page)));
+            }
             for (at, page) in last {
                 let stable = self.base.differs(at, page).is_none();
                 self.must(13, stable, || {

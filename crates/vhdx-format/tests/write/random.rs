@@ -7,6 +7,7 @@ use testkit::Rng;
 use testkit::crash::{Image, Scenario};
 use testkit::model::{Abilities, Op, Ops, Shape, Weights};
 use testkit::vhdx_builder::{BlockContent, BlockData, PendingLog, Placement, VhdxBuilder};
+use vhdx_format::Uuid;
 
 use crate::stories::Story;
 use crate::subject::{MIB, Vhdx, child, content, disk_of};
@@ -86,13 +87,17 @@ pub(crate) fn shape(seed: u64, large: bool) -> Shape<Vhdx> {
             }
         }
         if rng.one_in(4) {
-            dirty = true;
             let block = rng.below(geometry.payload_blocks());
             let there = random_block(&mut rng, per_block, has_parent, block + 50);
             builder = builder.pending_block(block, there).pending_log(PendingLog {
                 start: 4096 * u32::try_from(rng.below(256)).unwrap(),
                 ..PendingLog::default()
             });
+            dirty = !builder.pending_log_entries().is_empty();
+            if !dirty {
+                // What was to come is what is there already.
+                builder = builder.log_guid(Uuid::nil());
+            }
         }
         builder = builder.placement(*rng.pick(&[
             Placement::Sequential,
