@@ -142,12 +142,17 @@ impl Logged {
         })
     }
 
+    /// Every valid entry in the ring, remains of older logs included.
+    fn all(image: &Image, header: &Header) -> Vec<Self> {
+        let ring = image.part(header.log_offset, header.log_length as usize);
+        let sectors = (0..ring.len()).step_by(PAGE);
+        sectors.filter_map(|at| Self::decode(&ring, at)).collect()
+    }
+
     /// The sequence that a reader of `image` under `guid` replays, tail first.
     fn active(image: &Image, header: &Header, guid: Uuid) -> Vec<Self> {
-        let ring = image.part(header.log_offset, header.log_length as usize);
-        let found: BTreeMap<u32, Self> = (0..ring.len())
-            .step_by(PAGE)
-            .filter_map(|at| Self::decode(&ring, at))
+        let found: BTreeMap<u32, Self> = Self::all(image, header)
+            .into_iter()
             .filter(|entry| entry.guid == guid)
             .map(|entry| (entry.at, entry))
             .collect();
@@ -261,6 +266,8 @@ struct Walk<'a> {
     active: Vec<Logged>,
     /// The same, under the identity that entries bear before the header names it.
     unnamed: Vec<Logged>,
+    /// Entries that were in the ring already.
+    seen: BTreeSet<(Uuid, u64)>,
     findings: Findings,
     line: usize,
     session_ends: bool,
@@ -281,6 +288,10 @@ pub(crate) fn audit(told: &Told) -> Findings {
         log_pending: false,
         active: Logged::active(&told.image, &opened, opened.log),
         unnamed: Vec::new(),
+        seen: Logged::all(&told.image, &opened)
+            .iter()
+            .map(|entry| (entry.guid, entry.sequence))
+            .collect(),
         findings: Findings::default(),
         line: 0,
         session_ends: false,
@@ -382,21 +393,11 @@ impl Walk<'_> {
         }
     }
 
-    /// The newest entry in the ring, by whatever identity.
+    /// The newest entry in the ring that was not there before, by whatever identity.
     fn newest(&self, header: &Header) -> Option<Logged> {
-        let ring = self
-            .base
-            .part(header.log_offset, header.log_length as usize);
-        let entries = (0..ring.len())
-            .step_by(PAGE)
-            .filter_map(|at| Logged::decode(&ring, at));
-        let known: BTreeSet<(Uuid, u64)> = (self.active.iter().chain(&self.unnamed))
-            .map(|entry| (entry.guid, entry.sequence))
-            .collect();
-        let of_old = Header::current(&self.told.image).log;
+        let entries = Logged::all(&self.base, header).into_iter();
         entries
-            .filter(|entry| entry.guid != of_old)
-            .filter(|entry| !known.contains(&(entry.guid, entry.sequence)))
+            .filter(|entry| !self.seen.contains(&(entry.guid, entry.sequence)))
             .max_by_key(|entry| (entry.guid == header.log, entry.sequence))
     }
 
@@ -405,6 +406,7 @@ impl Walk<'_> {
             let text = || "the log was written to, and holds no new entry".into();
             return self.must(8, false, text);
         };
+        self.seen.insert((new.guid, new.sequence));
         let chain = Logged::active(&self.base, header, new.guid);
         let is_head = chain.last().map(|head| head.sequence) == Some(new.sequence);
         self.must(12, is_head, || {
@@ -523,7 +525,7 @@ impl Walk<'_> {
             format!("{entry}: before DataWriteGuid changed")
         });
         if let Entry::Punch { len, .. } = entry
-            && *len >= self.places.block_size.min(MIB)
+            && *len >= self.places.block_size
         {
             let used = present.iter().find(|(_, place)| overlap(&range, place));
             self.must(21, used.is_none(), || {
