@@ -94,9 +94,9 @@ pub enum VhdxError {
         what: String,
     },
 
-    /// Something that is not in the specification, which this library adds to it, and the caller
-    /// asked to be strict.
-    #[error("{what} is an extension of this library's, and strict reading was asked for")]
+    /// Something that is not in the specification, which this library adds to it. Strict reading
+    /// refuses it.
+    #[error("{what} is an extension of this library's, which strict reading refuses")]
     Extension {
         /// The structure.
         structure: &'static str,
