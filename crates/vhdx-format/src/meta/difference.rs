@@ -85,31 +85,33 @@ impl BlockDifference {
 mod tests {
     use super::*;
 
-    fn runs(bytes: &[u8], below: &[u8]) -> Vec<Range<usize>> {
-        differing_runs(bytes, below, 4).collect()
+    /// First byte and end of each run.
+    fn runs(bytes: &[u8], below: &[u8]) -> Vec<(usize, usize)> {
+        let runs = differing_runs(bytes, below, 4);
+        runs.map(|run| (run.start, run.end)).collect()
     }
 
     #[test]
     fn runs_are_of_whole_sectors_and_leave_out_nothing() {
         let below = [1u8; 16];
         assert_eq!(runs(&[1; 16], &below), []);
-        assert_eq!(runs(&[2; 16], &below), [0..16]);
+        assert_eq!(runs(&[2; 16], &below), [(0, 16)]);
         for at in 0..16 {
             let mut bytes = below;
             bytes[at] = 0;
-            assert_eq!(runs(&bytes, &below), [at / 4 * 4..at / 4 * 4 + 4]);
+            assert_eq!(runs(&bytes, &below), [(at / 4 * 4, at / 4 * 4 + 4)]);
         }
         let mut bytes = below;
         bytes[0] = 9;
         bytes[11] = 9;
-        assert_eq!(runs(&bytes, &below), [0..4, 8..12]);
+        assert_eq!(runs(&bytes, &below), [(0, 4), (8, 12)]);
     }
 
     #[test]
     fn a_source_that_ends_inside_a_sector_ends_with_zeros() {
         assert_eq!(runs(&[1; 6], &[1, 1, 1, 1, 1, 1, 0, 0]), []);
-        assert_eq!(runs(&[1; 6], &[1; 8]), [4..8], "the parent has more");
-        assert_eq!(runs(&[1; 6], &[1, 1, 1, 1, 2, 1, 0, 0]), [4..8]);
+        assert_eq!(runs(&[1; 6], &[1; 8]), [(4, 8)], "the parent has more");
+        assert_eq!(runs(&[1; 6], &[1, 1, 1, 1, 2, 1, 0, 0]), [(4, 8)]);
         assert_eq!(runs(&[], &[]), []);
     }
 
