@@ -1,6 +1,7 @@
 //! The floor that holds a `Storage`: one verb per file.
 
 pub(crate) mod check;
+pub(crate) mod child;
 pub(crate) mod compact;
 pub(crate) mod create;
 pub(crate) mod discard;

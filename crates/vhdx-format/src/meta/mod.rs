@@ -5,6 +5,7 @@
 
 pub(crate) mod bat;
 pub(crate) mod bitmap;
+pub(crate) mod difference;
 pub(crate) mod file_identifier;
 pub(crate) mod free_space;
 pub(crate) mod geometry;
