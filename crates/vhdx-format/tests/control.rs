@@ -5,12 +5,16 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    Below, Holes, Layer, MemoryStorage, NoProgress, Result, Storage, ZeroFlags, ZerosBelow,
+    Below, DiscardMode, ErrorKind, Holes, Layer, MemoryStorage, NoProgress, Result, Storage,
+    ZeroFlags, ZerosBelow,
 };
 use testkit::Rng;
 use testkit::oracle::QemuImg;
 use testkit::vhdx_builder::VhdxBuilder;
-use vhdx_format::{CreateOptions, OpenOptions, VhdxImage, VhdxWriter, check};
+use vhdx_format::{
+    CreateOptions, DiskType, OpenOptions, ParentFormat, ParentLink, ParentPaths, VhdxImage,
+    VhdxWriter, check,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -184,11 +188,7 @@ fn sizes_that_the_format_does_not_allow_are_refused() {
     let mut image = open(&file);
     for size in [1, 513, (64 << 40) + 512, u64::MAX] {
         let refused = image.resize(size, 0).unwrap_err();
-        assert_eq!(
-            refused.kind(),
-            blockdev_core::ErrorKind::InvalidInput,
-            "{size}"
-        );
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{size}");
     }
     drop(image);
     assert!(file.to_vec() == before, "a refusal changes nothing");
@@ -260,5 +260,133 @@ fn a_compacted_disk_reads_the_same_and_is_as_short_as_it_can_be() {
                 "seed {seed}: QEMU reads otherwise"
             );
         }
+    }
+}
+
+fn link(linkage: vhdx_format::Uuid, path: &str) -> ParentLink {
+    let paths = ParentPaths::relative(path).unwrap();
+    ParentLink::new(ParentFormat::Vhdx, linkage, paths)
+}
+
+#[test]
+fn a_parent_that_moved_is_found_by_its_new_name() {
+    let file = child(3 * MIB);
+    let mut image = open(&file);
+    image.write_at(&[7; 5000], 1000, &ZerosBelow).unwrap();
+    let linkage = image.parent_locator().unwrap().linkages()[0];
+    let identity = image.header().data_write_guid;
+    let long = format!("{}/parent.vhdx", "folder/".repeat(900));
+    for path in ["../elsewhere/parent.vhdx", &long, "p"] {
+        image.relink(&link(linkage, path)).unwrap();
+        assert_eq!(image.header().data_write_guid, identity, "children find it");
+        let stored = path.replace('/', "\\");
+        let names = |image: &VhdxImage| {
+            let locator = image.parent_locator().unwrap();
+            assert_eq!(locator.linkages(), [linkage]);
+            locator.get("relative_path").map(str::to_owned)
+        };
+        assert_eq!(names(&image).as_ref(), Some(&stored), "as it is open");
+        let copy = Arc::new(MemoryStorage::from(file.to_vec()));
+        let again = VhdxImage::open(copy, &OpenOptions::read_only().with_strict(true)).unwrap();
+        assert_eq!(
+            names(&again).as_ref(),
+            Some(&stored),
+            "as it is in the file"
+        );
+    }
+    drop(image);
+    is_clean(&file);
+    let image = VhdxImage::open(file, &OpenOptions::read_only()).unwrap();
+    assert_eq!(&reads(&image, &[])[1000..6000], [7; 5000]);
+}
+
+#[test]
+fn only_a_differencing_disk_has_a_parent_to_find() {
+    let file = dynamic(3 * MIB, false);
+    let before = file.to_vec();
+    let mut image = open(&file);
+    let refused = image
+        .relink(&link(vhdx_format::Uuid::nil(), "p"))
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    drop(image);
+    assert!(file.to_vec() == before);
+}
+
+/// There and back again: the disk reads the same, and each time it is what it says.
+#[test]
+fn a_disk_of_another_type_reads_the_same() {
+    let qemu = QemuImg::find();
+    for seed in 0..8 {
+        let mut rng = Rng::new(seed);
+        let base: Vec<u8> = (0..5 * MIB)
+            .map(|at| {
+                if at / MIB == 2 {
+                    0
+                } else {
+                    (at / 512 % 251 + 1).to_le_bytes()[0]
+                }
+            })
+            .collect();
+        let size = 7 * MIB + 512 * rng.index(2000);
+        let file = child(size);
+        let mut model = base.clone();
+        model.resize(size, 0);
+        let mut image = open(&file);
+        live(&image, &mut model, &base, &mut rng, 20);
+        let identity = image.header().data_write_guid;
+
+        let mut image = {
+            image.make_standalone(&Base(&base)).unwrap();
+            assert_eq!(image.header().data_write_guid, identity);
+            assert_eq!(image.disk_type(), DiskType::Dynamic);
+            assert!(image.file_refs().is_empty() && image.parent_locator().is_none());
+            image
+        };
+        assert!(reads(&image, &[]) == model, "seed {seed}");
+        live(&image, &mut model, &[], &mut rng, 10);
+
+        image.make_fixed().unwrap();
+        assert_eq!(image.disk_type(), DiskType::Fixed);
+        let present = image.bat_entries().count() as u64;
+        assert_eq!(present, image.geometry().payload_blocks());
+        live(&image, &mut model, &[], &mut rng, 10);
+        drop(image);
+        is_clean(&file);
+        if let Some(qemu) = &qemu {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, flat) = (folder.path().join("image"), folder.path().join("flat"));
+            std::fs::write(&path, file.to_vec()).unwrap();
+            assert_eq!(qemu.check("vhdx", &path).code, 0, "seed {seed}");
+            qemu.to_raw("vhdx", &path, &flat).unwrap();
+            assert!(
+                std::fs::read(&flat).unwrap() == model,
+                "seed {seed}: QEMU reads otherwise"
+            );
+        }
+
+        let mut image = open(&file);
+        image.make_dynamic().unwrap();
+        assert_eq!(image.disk_type(), DiskType::Dynamic);
+        image.compact(&NoProgress).unwrap();
+        let id = vhdx_format::Uuid::from_u128(5);
+        image.make_differencing(&link(id, "base.vhdx")).unwrap();
+        assert_eq!(image.disk_type(), DiskType::Differencing);
+        assert_eq!(image.parent_locator().unwrap().linkages(), [id]);
+        // Nothing of the parent shows, until it is asked for.
+        assert!(reads(&image, &[9; 8 * MIB]) == model, "seed {seed}");
+        live(&image, &mut model, &[9; 8 * MIB], &mut rng, 20);
+        let given_up = 3 * MIB + 512..5 * MIB - 1024;
+        let len = given_up.len() as u64;
+        image
+            .discard(given_up.start as u64, len, DiscardMode::ToParent)
+            .unwrap();
+        model[given_up].fill(9);
+        assert!(reads(&image, &[9; 8 * MIB]) == model, "seed {seed}");
+        live(&image, &mut model, &[9; 8 * MIB], &mut rng, 20);
+        drop(image);
+        is_clean(&file);
+        let image = VhdxImage::open(file.clone(), &OpenOptions::read_only()).unwrap();
+        assert!(reads(&image, &[9; 8 * MIB]) == model, "seed {seed}");
     }
 }

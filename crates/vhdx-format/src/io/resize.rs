@@ -137,7 +137,11 @@ impl VhdxImage {
     }
 
     /// Clears the entries of `range` that `wanted` names, whatever they refer to.
-    fn forget_entries(&self, range: Range<u64>, wanted: impl Fn(BatSlot) -> bool) -> Result<()> {
+    pub(crate) fn forget_entries(
+        &self,
+        range: Range<u64>,
+        wanted: impl Fn(BatSlot) -> bool,
+    ) -> Result<()> {
         self.change_entries(range, |_, slot, _| wanted(slot).then(BatEntry::default))
     }
 

@@ -27,6 +27,9 @@ const MAX_VALUE_UNITS: usize = u16::MAX as usize / 2;
 /// Key of the parent's identity.
 const LINKAGE: &str = "parent_linkage";
 
+/// Key of the identity that the parent has or is about to have, while it is merged into.
+const LINKAGE2: &str = "parent_linkage2";
+
 /// Key of the parent's format, where that is another one.
 const FORMAT: &str = "parent_format";
 
@@ -148,8 +151,8 @@ impl ParentLocator {
         let guid = |key| self.get(key).and_then(|value| Uuid::try_parse(value).ok());
         // Windows writes a nil linkage2 when there is none. A nil parent_linkage stays: without it
         // there would be nothing to compare, and any parent would do.
-        let second = guid("parent_linkage2").filter(|guid| !guid.is_nil());
-        guid("parent_linkage").into_iter().chain(second).collect()
+        let second = guid(LINKAGE2).filter(|guid| !guid.is_nil());
+        guid(LINKAGE).into_iter().chain(second).collect()
     }
 
     /// The locator that tells of `link`, for a new image.
@@ -199,6 +202,18 @@ impl ParentLocator {
             Some(error) => Err(error),
             None => Ok(locator),
         }
+    }
+
+    /// Takes over the keys of `old` that mean nothing to this library.
+    pub(crate) fn keep_unknown_of(&mut self, old: &Self) {
+        let known = [LINKAGE, LINKAGE2, FORMAT].into_iter();
+        let paths = VHDX_PATHS.iter().chain(OTHER_PATHS).map(|(key, _)| *key);
+        let known: Vec<&str> = known.chain(paths).collect();
+        let unknown = old
+            .entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.as_str()));
+        self.entries.extend(unknown.cloned());
     }
 
     /// The item's bytes: header, entries, then each key followed by its value. Keys and values are

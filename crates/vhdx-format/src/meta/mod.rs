@@ -16,6 +16,7 @@ pub(crate) mod log;
 pub(crate) mod log_encode;
 pub(crate) mod measure;
 pub(crate) mod metadata;
+pub(crate) mod metadata_edit;
 pub(crate) mod parent_path;
 pub(crate) mod problem;
 pub(crate) mod regions;

@@ -129,6 +129,11 @@ impl Engine {
         }
     }
 
+    /// Pages that one log entry can change.
+    pub(crate) fn most_pages(&self) -> usize {
+        self.most_pages
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
