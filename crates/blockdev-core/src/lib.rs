@@ -39,6 +39,7 @@ mod driver;
 mod error;
 mod extent;
 mod file_ref;
+mod fingerprint;
 mod free_runs;
 mod layer;
 mod limits;
@@ -63,6 +64,7 @@ pub use driver::{FormatDriver, OpenMode, OpenOptions, ProbeInput, RawGuard, Reco
 pub use error::{Error, ErrorKind, Location, Result};
 pub use extent::{Extent, ExtentKind, HostFile, HostPlace};
 pub use file_ref::{ContentId, FileName, FileRef, FileRole, NameKind};
+pub use fingerprint::file_fingerprint;
 pub use free_runs::FreeRuns;
 pub use layer::{Below, DiscardMode, Holes, Layer, ZerosBelow};
 pub use limits::Limits;

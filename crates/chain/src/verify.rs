@@ -1,7 +1,8 @@
 //! Is a file that was found the parent that was meant?
 
 use blockdev_core::{
-    DeviceInfo, Error, ErrorKind, FileId, FileRef, FormatDriver, Layer, Result, Storage, probe,
+    DeviceInfo, Error, ErrorKind, FileId, FileRef, FormatDriver, Layer, Result, Storage,
+    file_fingerprint, probe,
 };
 
 use crate::link::Link;
@@ -43,18 +44,30 @@ pub(crate) fn no_contradiction(
     }
 }
 
-/// The content is what the child was made from.
+/// The content is what the child was made from: by the identity that the parent's format keeps of it,
+/// or else by the fingerprint of its file.
 pub(crate) fn linkage(reference: &FileRef, parent: &dyn Layer) -> Result<()> {
     let Some(wanted) = reference.expected.first() else {
         return Ok(());
     };
-    let message = match parent.content_id() {
+    let kept = parent.content_id();
+    let id = match kept {
+        None => file_fingerprint(parent)?,
+        kept => kept,
+    };
+    let format = parent.info().format;
+    let message = match id {
         Some(id) if reference.expected.contains(&id) => return Ok(()),
-        Some(id) => format!("its content is {id}, the child was made from {wanted}"),
-        None => format!(
-            "{} images tell no content identity, the child was made from {wanted}",
-            parent.info().format
+        Some(id) if kept.is_some() => {
+            format!("its content is {id}, the child was made from {wanted}")
+        }
+        Some(id) => format!(
+            "the {format} file was written to, or is another: its fingerprint is {id}, the child was \
+             made from {wanted}"
         ),
+        None => {
+            format!("{format} images tell no content identity, the child was made from {wanted}")
+        }
     };
     Err(Error::new(ErrorKind::ParentMismatch, message))
 }

@@ -207,10 +207,10 @@ pub(crate) struct Create {
     /// image's directory
     #[arg(short, long = "backing", value_name = "FILE")]
     pub(crate) backing: Option<String>,
-    /// Format of the backing file
+    /// Format of the backing file; need not be said of a VHDX over a VHDX
     #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
     pub(crate) backing_format: Option<String>,
-    /// Do not open the backing file
+    /// Do not open the backing file, as is possible for a qcow2
     #[arg(short, long = "backing-unsafe")]
     pub(crate) unopened: bool,
     /// Accepted, as nothing is shown anyway
@@ -245,7 +245,7 @@ pub(crate) struct Convert {
     /// a relative name starts from the new image's directory
     #[arg(short = 'B', long = "backing", value_name = "FILE")]
     pub(crate) backing: Option<String>,
-    /// Format of the backing file
+    /// Format of the backing file; need not be said of a VHDX over a VHDX
     #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
     pub(crate) backing_format: Option<String>,
     /// Pack the clusters of a qcow2 that get shorter by it

@@ -13,7 +13,7 @@
 //! | tell what an image is made of | [`ImageInfo`] |
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
-//! | make an empty image | [`create()`] |
+//! | make an empty image | [`create()`]; over a parent of its own or another format, a VHDX by `vhdx_child` |
 //! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
@@ -44,6 +44,8 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod info;
+#[cfg(feature = "vhdx")]
+mod names;
 mod open;
 mod registry;
 mod snapshot;
@@ -65,6 +67,8 @@ pub use convert::{
 pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
+#[cfg(feature = "vhdx")]
+pub use registry::vhdx_child;
 pub use registry::{NewImage, SnapshotChange, change_snapshot, driver, drivers, probe, resize};
 pub use snapshot::SnapshotName;
 

@@ -91,8 +91,8 @@ pub(crate) fn open_snapshot(
 pub enum NewImage {
     /// The disk's bytes and nothing else.
     Raw(RawOptions),
-    /// A fixed or dynamic VHDX. Its virtual size is that of the source, in whole sectors, whatever
-    /// the options say.
+    /// A fixed, dynamic or differencing VHDX. Its virtual size is that of the source, in whole
+    /// sectors, whatever the options say. [`vhdx_child`] has the options for one over a parent.
     #[cfg(feature = "vhdx")]
     Vhdx(vhdx_format::CreateOptions),
     /// A qcow2. Its virtual size is that of the source, in whole sectors of 512 bytes, whatever the
@@ -112,6 +112,8 @@ impl NewImage {
     /// True when it is to name a backing file.
     pub(crate) fn has_backing(&self) -> bool {
         match self {
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(create) => create.parent.is_some(),
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => create.backing.is_some(),
             _ => false,
@@ -189,9 +191,13 @@ impl NewImage {
                 create.virtual_size = sectors(size, create.logical_sector_size)?;
                 // Judges the options before they are worked with.
                 create.measure(0)?;
-                let unit = create.block_size.into();
-                create
-                    .measure(source.map_or(Ok(0), |disk| blockdev_core::stored_units(disk, unit))?)
+                let stored = match source {
+                    // What a parent will spare is not known.
+                    Some(_) if create.parent.is_some() => u64::MAX,
+                    Some(disk) => blockdev_core::stored_units(disk, create.block_size.into())?,
+                    None => 0,
+                };
+                create.measure(stored)
             }
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => {
@@ -233,7 +239,10 @@ impl NewImage {
                 let mut create = create.clone();
                 let sector = u64::from(create.logical_sector_size.max(1));
                 create.virtual_size = source.size().next_multiple_of(sector);
-                let writer = vhdx_format::VhdxWriter::create(storage, create)?;
+                let writer = match backing {
+                    Some(below) => vhdx_format::VhdxWriter::create_over(storage, create, below)?,
+                    None => vhdx_format::VhdxWriter::create(storage, create)?,
+                };
                 blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
                 writer.finish()
             }
@@ -253,6 +262,55 @@ impl NewImage {
                 writer.finish()
             }
         }
+    }
+}
+
+/// The options for a VHDX over `parent`, a VHDX or an image of any other format that this build knows:
+/// see [`child_of`](vhdx_format::CreateOptions::child_of) and
+/// [`child_of_other`](vhdx_format::CreateOptions::child_of_other). The new image is to be at
+/// `destination`, and its parent is called `name`: by an absolute path, or from the directory of the new
+/// image. Both names are recorded, as far as a VHDX can say them.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) when a VHDX cannot say `name`, and for a parent that is
+/// opened for writing; [`Unsupported`](ErrorKind::Unsupported) for a parent of another format whose
+/// changes could not be noticed; [`Io`](ErrorKind::Io), also when there is no such file; and those of
+/// the format.
+///
+/// # Example
+///
+/// ```no_run
+/// use diskweave::core::locate::ChainPolicy;
+/// use diskweave::{NewImage, OpenDisk, create, vhdx_child};
+///
+/// let parent = OpenDisk::new().policy(ChainPolicy::Any).open("images/base.vhdx")?;
+/// let options = vhdx_child(&parent, "base.vhdx", "images/child.vhdx")?;
+/// create("images/child.vhdx", &NewImage::Vhdx(options), None, Some(&parent))?;
+/// # Ok::<(), diskweave::core::Error>(())
+/// ```
+#[cfg(feature = "vhdx")]
+pub fn vhdx_child(
+    parent: &Chain,
+    name: impl AsRef<std::path::Path>,
+    destination: impl AsRef<std::path::Path>,
+) -> Result<vhdx_format::CreateOptions> {
+    use vhdx_format::{CreateOptions, ParentPaths};
+    let name = name.as_ref();
+    let names = crate::names::of(name, destination.as_ref())?;
+    let absolute = ParentPaths::default().with_absolute(&names.absolute);
+    let relative = names.relative.map(ParentPaths::relative);
+    let paths = match (relative, absolute) {
+        (Some(Ok(mut paths)), absolute) => {
+            paths.absolute = absolute.ok().and_then(|said| said.absolute);
+            paths
+        }
+        // The name that was given must be one of those by which the parent is found.
+        (Some(Err(error)), _) if !name.has_root() => return Err(error),
+        (_, absolute) => absolute?,
+    };
+    match parent.top().as_any().downcast_ref() {
+        Some(image) => CreateOptions::child_of(image, paths),
+        None => CreateOptions::child_of_other(parent.top(), paths),
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let disks = args.sources.iter().map(|path| open(args, path));
     let disks = disks.collect::<Result<Vec<Chain>, Failure>>()?;
     let like = disks.first().map(BlockDevice::info);
-    let mut image = new_image::parse(&args.output_format, &args.options, like)?;
+    let has_parent = args.backing.is_some();
+    let mut image = new_image::parse(&args.output_format, &args.options, like, has_parent)?;
     if args.compress {
         match &mut image {
             NewImage::Qcow2(create) => create.compressed = true,
@@ -43,6 +44,10 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         return Err(Failure::new(text));
     }
     let below = new_image::open_backing(&args.open, &args.destination, backing.as_ref())?;
+    if let (Some(named), Some(parent)) = (&backing, &below) {
+        let destination = &args.destination;
+        new_image::link(&mut image, &args.options, destination, &named.name, parent)?;
+    }
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;

@@ -115,12 +115,8 @@ impl VhdxImage {
             Source::Partial(place) => self.take_present(&mut state, block, place, guest, false),
             Source::Data(place) => self.take_present(&mut state, block, place, guest, true),
             Source::Zero => {
-                let found = self.take_space(&mut state, block_size)?;
-                if !found.is_fresh {
-                    self.clear_space(found.place, block_size)?;
-                    engine.wrote();
-                }
-                self.take_present(&mut state, block, found.place, guest, true)
+                let place = self.take_cleared(&mut state, block_size)?;
+                self.take_present(&mut state, block, place, guest, true)
             }
         }
     }

@@ -189,7 +189,7 @@ fn load_regions(
 }
 
 /// The metadata table in `region` and the items it lists, checked.
-fn load_metadata(
+pub(crate) fn load_metadata(
     storage: &dyn Storage,
     region: ByteRange,
     strict: bool,

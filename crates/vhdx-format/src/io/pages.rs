@@ -147,6 +147,21 @@ impl Pages {
         Ok(())
     }
 
+    /// Takes note that `len` bytes from `offset`, whole pages of which none is changed here, were written
+    /// in the file by somebody else.
+    pub(crate) fn changed_in_place(&self, offset: u64, len: u64) -> Result<()> {
+        self.applied.fetch_add(1, Ordering::AcqRel);
+        for number in offset / PAGE..(offset + len) / PAGE {
+            if self.kept.cached(number).is_some() {
+                let mut page = Arc::new([0; PAGE_BYTES]);
+                let bytes = Arc::get_mut(&mut page).expect("not shared yet");
+                self.storage.read_zero_padded(bytes, number * PAGE)?;
+                self.kept.keep(number, page);
+            }
+        }
+        Ok(())
+    }
+
     /// Open pages.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)

@@ -73,6 +73,16 @@ impl Tables {
         self.entries
     }
 
+    /// The BAT is that of a disk with so many entries.
+    pub(crate) fn set_entries(&mut self, entries: u64) {
+        self.entries = entries;
+    }
+
+    /// The BAT begins at byte `offset` from now on.
+    pub(crate) fn set_bat_offset(&mut self, offset: u64) {
+        self.bat_offset = offset;
+    }
+
     /// Where entry number `index` lies in the file.
     pub(crate) fn entry_offset(&self, index: u64) -> u64 {
         self.bat_offset + index * ENTRY_BYTES

@@ -53,6 +53,17 @@ impl FreeSpace {
         Found { place, is_fresh }
     }
 
+    /// Takes `len` bytes of a gap that ends before byte `limit`, if there is one.
+    pub(crate) fn take_below(&mut self, limit: u64, len: u64) -> Option<u64> {
+        let first = self.gaps.take_whole(len / MIB)?;
+        if first * MIB + len <= limit {
+            return Some(first * MIB);
+        }
+        // The lowest was asked for.
+        self.gaps.insert(first, len / MIB);
+        None
+    }
+
     /// Gives `len` bytes at `place` back.
     pub(crate) fn give_back(&mut self, place: u64, len: u64) {
         self.gaps.insert(place / MIB, len / MIB);
@@ -88,6 +99,9 @@ mod tests {
         assert_eq!(take(&mut free, 2), (13, true));
         assert_eq!(take(&mut free, 1), (4, false));
         assert_eq!(free.end(), 15 * MIB);
+        free.give_back(9 * MIB, 2 * MIB);
+        assert_eq!(free.take_below(10 * MIB, 2 * MIB), None);
+        assert_eq!(free.take_below(11 * MIB, 2 * MIB), Some(9 * MIB));
         free.give_back(9 * MIB, 2 * MIB);
         assert_eq!(take(&mut free, 1), (9, false));
         assert_eq!(take(&mut free, 2), (15, true));

@@ -92,6 +92,22 @@ impl Unchecked {
 }
 
 impl Geometry {
+    /// The same for a disk of `virtual_size` bytes.
+    ///
+    /// # Errors
+    /// [`VhdxError::Field`] for a size that the format does not allow.
+    pub(crate) fn with_virtual_size(&self, virtual_size: u64) -> Result<Self, VhdxError> {
+        let sector = 1 << self.sector_bits;
+        Unchecked {
+            virtual_size,
+            block_size: 1 << self.block_bits,
+            logical_sector_size: sector,
+            physical_sector_size: sector,
+            region_offset: 0,
+        }
+        .check()
+    }
+
     /// Size of the virtual disk in bytes.
     #[must_use]
     pub fn virtual_size(&self) -> u64 {

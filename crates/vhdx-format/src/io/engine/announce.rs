@@ -30,4 +30,20 @@ impl VhdxImage {
         engine.announced.store(true, Ordering::Release);
         Ok(())
     }
+
+    /// Before the first change that guests do not see: a new identity of the file.
+    pub(crate) fn announce_unseen(&self, engine: &Engine) -> Result<()> {
+        let mut state = engine.lock();
+        if state.is_opened_for_change {
+            return Ok(());
+        }
+        self.look_for_space(&mut state)?;
+        let change = HeaderChange {
+            file_write_guid: Some(Uuid::new_v4()),
+            ..HeaderChange::default()
+        };
+        engine.poisoned_by(self.change_headers(change))?;
+        state.is_opened_for_change = true;
+        Ok(())
+    }
 }

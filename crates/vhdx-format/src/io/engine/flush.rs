@@ -55,6 +55,18 @@ impl VhdxImage {
         }
     }
 
+    /// Flushes, and writes every page in its place: the file holds what it is to hold, if not yet for
+    /// certain.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let engine = self.engine()?;
+        let mut log = engine.turn()?;
+        self.flush_batch(engine, &mut log)?;
+        if self.tables.pages().apply()? {
+            engine.wrote();
+        }
+        Ok(())
+    }
+
     /// Flushes, writes every page in its place, and says in the header that the log is empty.
     pub(crate) fn finish(&self) -> Result<()> {
         let Some(engine) = &self.engine else {
@@ -64,7 +76,7 @@ impl VhdxImage {
         self.flush_batch(engine, &mut log)?;
         self.retire_log(engine, &mut log)?;
         // What was given up and could not be dealt with before.
-        self.drain(engine)
+        self.drain(engine, &log)
     }
 
     /// Writes every page in its place and says in the header that the log is empty.
@@ -108,7 +120,7 @@ impl VhdxImage {
             let dated = closing.into_iter().map(|freed| Freed { epoch, ..freed });
             state.draining.extend(dated);
         }
-        self.drain(engine)
+        self.drain(engine, log)
     }
 
     /// Steps 1 to 4 of §2.3, the third of them for earlier entries only.
@@ -151,13 +163,15 @@ impl VhdxImage {
     }
 
     /// Gives the space of what nobody reads any more back to the host, and lets it be used again.
-    fn drain(&self, engine: &Engine) -> Result<()> {
+    fn drain(&self, engine: &Engine, log: &LogWriter) -> Result<()> {
         let past = {
             let mut state = engine.lock();
             engine.pins.pass();
             let (past, left): (Vec<_>, Vec<_>) = std::mem::take(&mut state.draining)
                 .into_iter()
-                .partition(|freed| engine.pins.is_past(freed.epoch));
+                .partition(|freed| {
+                    engine.pins.is_past(freed.epoch) && !(freed.was_logged && log.is_named())
+                });
             state.draining = left;
             past
         };

@@ -21,7 +21,8 @@ impl VhdxImage {
         self.set_entry(index, BatEntry::payload(state, place))
     }
 
-    fn set_entry(&self, index: u64, entry: BatEntry) -> Result<()> {
+    /// Makes BAT entry number `index` `entry`.
+    pub(crate) fn set_entry(&self, index: u64, entry: BatEntry) -> Result<()> {
         let offset = self.tables.entry_offset(index);
         self.tables.pages().put(offset, &entry.0.to_le_bytes())
     }
@@ -47,8 +48,8 @@ impl VhdxImage {
     /// Makes the sectors of the guest bytes `present` of payload block `block`, which is partially
     /// present at `place`, present; all of them together make the block fully present.
     pub(crate) fn add_present(&self, block: u64, place: u64, present: &Range<u64>) -> Result<()> {
+        self.put_present(block, present)?;
         let bitmap = self.bitmap_of(self.geometry.chunk_of(block))?;
-        self.put_bits(bitmap, self.bits_of(present), true)?;
         // What lies behind is what is most often missing.
         let inside = self.bits_of(&self.geometry.block_range_in_disk(block));
         let behind = self.bits_of(present).end..inside.end;
@@ -56,6 +57,12 @@ impl VhdxImage {
             self.set_payload(block, PayloadState::FullyPresent, place)?;
         }
         Ok(())
+    }
+
+    /// The same, without a look at the block as a whole.
+    pub(crate) fn put_present(&self, block: u64, present: &Range<u64>) -> Result<()> {
+        let bitmap = self.bitmap_of(self.geometry.chunk_of(block))?;
+        self.put_bits(bitmap, self.bits_of(present), true)
     }
 
     /// Makes the whole sectors of the guest bytes `absent` of payload block `block`, at `place`, those
@@ -103,13 +110,9 @@ impl VhdxImage {
         if entry.bitmap_state() == Some(BitmapState::Present) {
             return self.bitmap_of(chunk);
         }
-        let found = self.take_space(state, BITMAP_BLOCK_BYTES)?;
-        if !found.is_fresh {
-            self.clear_space(found.place, BITMAP_BLOCK_BYTES)?;
-            self.engine()?.wrote();
-        }
-        self.set_entry(index, BatEntry::bitmap(found.place))?;
-        Ok(found.place)
+        let place = self.take_cleared(state, BITMAP_BLOCK_BYTES)?;
+        self.set_entry(index, BatEntry::bitmap(place))?;
+        Ok(place)
     }
 
     /// The bits, in their chunk's bitmap, of the sectors that guest bytes lie in.

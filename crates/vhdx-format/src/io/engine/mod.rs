@@ -76,11 +76,18 @@ pub(crate) struct State {
 struct Freed {
     place: u64,
     len: u64,
+    /// Entries of the log may write here when they are replayed, whatever is here by then.
+    was_logged: bool,
     /// When it was given up.
     epoch: u64,
 }
 
 impl State {
+    /// Takes `space` for what is free.
+    pub(crate) fn set_space(&mut self, space: FreeSpace) {
+        self.space = Some(space);
+    }
+
     /// True when something of `guest` is becoming present.
     pub(crate) fn is_busy(&self, guest: &Range<u64>) -> bool {
         let mut busy = self.busy.iter();
@@ -89,8 +96,22 @@ impl State {
 
     /// Gives up `len` bytes at `place` as soon as the open batch is stable.
     pub(crate) fn free_later(&mut self, place: u64, len: u64) {
-        let epoch = 0;
-        self.freed.push(Freed { place, len, epoch });
+        self.freed.push(Freed {
+            place,
+            len,
+            was_logged: false,
+            epoch: 0,
+        });
+    }
+
+    /// The same for metadata, which nothing may take the place of before the log is another one.
+    pub(crate) fn free_metadata_later(&mut self, place: u64, len: u64) {
+        self.freed.push(Freed {
+            place,
+            len,
+            was_logged: true,
+            epoch: 0,
+        });
     }
 }
 
@@ -106,6 +127,11 @@ impl Engine {
             unsynced: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
         }
+    }
+
+    /// Pages that one log entry can change.
+    pub(crate) fn most_pages(&self) -> usize {
+        self.most_pages
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -26,6 +26,14 @@ impl VhdxImage {
     }
 
     fn find_space(&self) -> Result<FreeSpace> {
+        Ok(FreeSpace::new(&self.taken_space()?, self.file_len()))
+    }
+
+    /// What of the file something lies in.
+    ///
+    /// # Errors
+    /// As [`look_for_space`](Self::look_for_space).
+    pub(crate) fn taken_space(&self) -> Result<Space> {
         let mut taken = Space::new(self.fixed_structures());
         // What blocks without content keep is theirs only if nobody else has it.
         let mut kept = Vec::new();
@@ -73,7 +81,7 @@ impl VhdxImage {
         for (place, len) in kept {
             taken.take_if_free(place, len);
         }
-        Ok(FreeSpace::new(&taken, self.file_len()))
+        Ok(taken)
     }
 
     /// Everything but blocks that has a place in the file.
@@ -99,15 +107,31 @@ impl VhdxImage {
     pub(crate) fn take_space(&self, state: &mut State, len: u64) -> Result<Found> {
         let space = self.look_for_space(state)?;
         let found = space.take(len);
-        let end = space.end();
-        if end > self.file_len()
-            && let Err(error) = self.storage.set_len(end)
-        {
+        if let Err(error) = self.lengthen_file(space.end()) {
             space.give_back(found.place, len);
             return Err(error);
         }
-        self.raise_file_len(end);
         Ok(found)
+    }
+
+    /// The same, of zeros whatever was there; gives the place.
+    pub(crate) fn take_cleared(&self, state: &mut State, len: u64) -> Result<u64> {
+        let found = self.take_space(state, len)?;
+        if !found.is_fresh {
+            self.clear_space(found.place, len)?;
+            self.engine()?.wrote();
+            self.tables.pages().changed_in_place(found.place, len)?;
+        }
+        Ok(found.place)
+    }
+
+    /// Makes the file at least `len` bytes long.
+    pub(crate) fn lengthen_file(&self, len: u64) -> Result<()> {
+        if len > self.file_len() {
+            self.storage.set_len(len)?;
+            self.raise_file_len(len);
+        }
+        Ok(())
     }
 
     /// Makes space that was used before read as zeros.
