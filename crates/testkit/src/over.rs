@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use blockdev_core::{
-    Below, BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, ExtentKind, Holes,
-    Layer, Result, ZeroFlags, fits,
+    Below, BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, ExtentKind, FileRole,
+    Holes, Layer, Result, ZeroFlags, fits,
 };
 
 /// Bytes as what lies below a layer; zeros past their end.
@@ -57,10 +57,15 @@ impl<L: Layer> Over<L> {
         }
     }
 
-    /// What lies below, as the layer asks for it.
+    /// What lies below, as the layer asks for it: nothing, for one that names no parent.
     #[must_use]
     pub fn below(&self) -> BytesBelow<'_> {
-        BytesBelow(&self.base)
+        let mut refs = self.layer.file_refs().iter();
+        if refs.any(|file| file.role == FileRole::Parent) {
+            BytesBelow(&self.base)
+        } else {
+            BytesBelow(&[])
+        }
     }
 }
 
@@ -91,7 +96,7 @@ impl<L: Layer> BlockDevice for Over<L> {
         }
         fits(offset, len, self.size())?;
         let extent = self.layer.next_extent(offset, len)?;
-        if extent.kind == ExtentKind::Absent && !self.base.is_empty() {
+        if extent.kind == ExtentKind::Absent && !self.below().0.is_empty() {
             return Ok(Extent::new(ExtentKind::Data, extent.len));
         }
         Ok(extent)

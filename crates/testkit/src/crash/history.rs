@@ -79,6 +79,8 @@ pub struct History {
     /// What the disk reads now.
     logical: Image,
     kept: HashMap<u32, Kept>,
+    /// What each operation on a range of the disk was about.
+    spans: Vec<Range<u64>>,
     /// What each operation was, for messages.
     pub(super) names: Vec<String>,
 }
@@ -101,6 +103,7 @@ impl History {
             flushes: Vec::new(),
             logical: content,
             kept: HashMap::new(),
+            spans: Vec::new(),
             names: Vec::new(),
         }
     }
@@ -123,6 +126,7 @@ impl History {
         let range = offset..offset + bytes.len() as u64;
         assert!(range.end <= self.logical.len(), "a write past the disk");
         self.logical.write(offset, bytes);
+        self.spans.push(range.clone());
         let world = self.worlds.last_mut().expect("there is always one");
         for sector in sectors(&range) {
             let start = index(sector * SECTOR_BYTES);
@@ -202,21 +206,18 @@ impl History {
     /// The disk's ranges around everything that was ever written, whole 4 KiB pieces, ascending.
     #[must_use]
     pub fn touched(&self) -> Vec<Range<u64>> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut all: Vec<u64> = self
-            .worlds
-            .iter()
-            .flat_map(|world| world.sectors.keys().map(|sector| sector / 8))
-            .collect();
-        all.sort_unstable();
-        for piece in all {
-            let (from, to) = (piece * 4096, (piece + 1) * 4096);
-            match ranges.last_mut() {
-                Some(last) if last.end >= from => last.end = to,
-                _ => ranges.push(from..to),
-            }
-        }
-        ranges
+        joined(self.spans.iter().cloned())
+    }
+
+    /// The same without the inner parts of large operations: what lies within `edge` bytes of where
+    /// an operation begins or ends. There it shows most surely what became of it.
+    #[must_use]
+    pub fn edges(&self, edge: u64) -> Vec<Range<u64>> {
+        joined(self.spans.iter().flat_map(|span| {
+            let head = span.start..span.end.min(span.start + edge);
+            let tail = span.start.max(span.end.saturating_sub(edge))..span.end;
+            [head, tail]
+        }))
     }
 
     fn freeze(&self, at: usize) -> Base {
@@ -225,7 +226,47 @@ impl History {
     }
 }
 
+/// `ranges` in whole pieces of 4 KiB, ascending, joined where they meet.
+fn joined(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let whole = |range: Range<u64>| range.start / 4096 * 4096..range.end.next_multiple_of(4096);
+    let mut all: Vec<Range<u64>> = ranges
+        .filter(|range| !range.is_empty())
+        .map(whole)
+        .collect();
+    all.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
 /// The sectors that a range of bytes touches.
 fn sectors(range: &Range<u64>) -> Range<u64> {
     range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_touched_is_joined_and_its_edges_are_less() {
+        let mut history = History::new(Image::zeros(4 << 20));
+        for (offset, len) in [(70_000, 100), (100, 200), (1 << 20, 1 << 20), (4000, 200)] {
+            history.write_begins(0, 0, offset, &vec![1; len]);
+        }
+        let mib = 1 << 20;
+        assert_eq!(history.touched(), [0..8192, 69_632..73_728, mib..2 * mib]);
+        let edges = [
+            0..8192,
+            69_632..73_728,
+            mib..mib + 16_384,
+            2 * mib - 16_384..2 * mib,
+        ];
+        assert_eq!(history.edges(16_384), edges);
+    }
 }

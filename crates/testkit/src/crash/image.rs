@@ -20,7 +20,7 @@ const PAGES: usize = 256;
 const CHUNK: usize = PAGE * PAGES;
 
 /// Files that the machinery lets grow: beyond is a runaway engine, not a test.
-const LARGEST: u64 = 64 << 30;
+const LARGEST: u64 = 1 << 40;
 
 #[derive(Debug)]
 struct Page {
@@ -247,7 +247,7 @@ impl Image {
     /// Writes `bytes` at byte `offset`, growing where needed.
     ///
     /// # Panics
-    /// When the file would pass 64 GiB.
+    /// When the file would pass 1 TiB.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -295,7 +295,7 @@ impl Image {
     /// Makes the file `len` bytes long; new bytes are zeros.
     ///
     /// # Panics
-    /// When `len` is more than 64 GiB.
+    /// When `len` is more than 1 TiB.
     pub fn set_len(&mut self, len: u64) {
         assert!(len <= LARGEST, "a file of {len} bytes in a proof");
         if len < self.len {

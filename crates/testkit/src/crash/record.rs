@@ -36,9 +36,8 @@ pub(crate) fn record<S: CrashSubject>(
         };
         told().map_err(|error| format!("the scenario itself fails: {error}"))
     })?;
-    let touched = history.touched();
     Ok(Recorded {
-        view: View { touched },
+        view: View::of(&history),
         image,
         log: recording.log(),
         history,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, Severity, Storage};
 
-use super::{CrashSubject, Expected, Image, StateStorage, index};
+use super::{CrashSubject, Expected, History, Image, StateStorage, index};
 use crate::Rng;
 use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 
@@ -27,19 +27,35 @@ const TOO_LARGE: u64 = 64 << 20;
 /// Probes carry operation numbers that no script reaches.
 const PROBE: u32 = 1 << 31;
 
+/// Of larger operations than twice this, the inner part is read in one of 16 states.
+const EDGE: u64 = 16 << 10;
+
 /// What of a disk is read back.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// Where the script wrote, whole sectors, ascending.
-    pub(crate) touched: Vec<Range<u64>>,
+    /// Where the script wrote, ascending.
+    touched: Vec<Range<u64>>,
+    /// Of that, what is near the beginning or the end of an operation.
+    edges: Vec<Range<u64>>,
 }
 
 impl View {
+    pub(crate) fn of(history: &History) -> Self {
+        Self {
+            touched: history.touched(),
+            edges: history.edges(EDGE),
+        }
+    }
+
     fn ranges(&self, size: u64, rng: &mut Rng) -> Vec<Range<u64>> {
         if size <= READ_WHOLE || size <= TOO_LARGE && rng.one_in(64) {
             return iter::once(0..size).collect();
         }
-        let mut ranges = self.touched.clone();
+        let mut ranges = if rng.one_in(16) {
+            self.touched.clone()
+        } else {
+            self.edges.clone()
+        };
         ranges.extend((0..4).map(|_| {
             let at = rng.below(size / 4096) * 4096;
             at..at + 4096

@@ -176,9 +176,7 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
     fn files(&self, history: &History, report: &mut FaultReport) -> Result<(), String> {
         let log = self.recording.log();
         let expected = Expected::at(history, log.len(), self.scenario.allowed);
-        let view = View {
-            touched: history.touched(),
-        };
+        let view = View::of(history);
         let points = points(&self.image, &log);
         let point = points.last().expect("there is a start");
         let choices = Choices::new(point, &log, self.injector.seed, 10);

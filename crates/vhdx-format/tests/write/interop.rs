@@ -13,7 +13,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blockdev_core::{BlockDevice, FileOptions, FileStorage, Layer, OpenOptions, ZeroFlags};
+use blockdev_core::{
+    BlockDevice, FileOptions, FileStorage, Layer, NoProgress, OpenOptions, ZeroFlags,
+};
 use testkit::Rng;
 use testkit::oracle::{Qemu, rounds, same_disk};
 use testkit::stamp::stamped;
@@ -95,7 +97,7 @@ impl<'a> Round<'a> {
     }
 
     fn ours(&mut self) {
-        let disk = self.open(true);
+        let mut disk = self.open(true);
         for step in 0..4 + self.rng.below(20) {
             let (at, len) = self.range(false);
             let start = usize::try_from(at).unwrap();
@@ -127,7 +129,15 @@ impl<'a> Round<'a> {
                         .any(|(new, old)| *new != 0 && *new != old);
                     assert!(!stray);
                 }
-                _ => disk.flush().unwrap(),
+                10 => disk.flush().unwrap(),
+                _ if self.rng.one_in(2) => drop(disk.layer.compact(&NoProgress).unwrap()),
+                _ => {
+                    let size = (1 + self.rng.below(12 * MIB / 512)) * 512;
+                    let _ = write!(self.story, " to {size}");
+                    disk.layer.resize(size, 0).unwrap();
+                    self.content.resize(usize::try_from(size).unwrap(), 0);
+                    self.size = size;
+                }
             }
         }
         if self.rng.one_in(2) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockdev_core::Caps;
 use testkit::Rng;
-use testkit::crash::{Image, Scenario};
+use testkit::crash::{Control, Image, Scenario};
 use testkit::model::{Abilities, Op, Ops, Shape, Weights};
 use testkit::vhdx_builder::{BlockContent, BlockData, PendingLog, Placement, VhdxBuilder};
 use vhdx_format::Uuid;
@@ -125,7 +125,14 @@ pub(crate) fn shape(seed: u64, large: bool) -> Shape<Vhdx> {
             if dirty { ", dirty" } else { "" },
         ),
         content: disk_of(&builder, &base).to_vec(),
-        abilities: Abilities::of(caps, block_size.into()),
+        abilities: Abilities {
+            sizes: vec![
+                size,
+                size / 8192 * 4096 + 4096,
+                (sectors + 300) * u64::from(sector),
+            ],
+            ..Abilities::of(caps, block_size.into())
+        },
         subject: Vhdx::of(&image, base),
         image: image.to_vec(),
         beside: Vec::new(),
@@ -140,7 +147,10 @@ pub(crate) fn story(seed: u64, steps: usize) -> Story {
     let name = format!("random {seed}: {}", shape.name);
     let script = Scenario::new(name, shape.image, move |driver| {
         let ops = Ops::new(seed, size, abilities.clone(), Weights::default());
-        ops.take(steps).try_for_each(|op| {
+        ops.take(steps).enumerate().try_for_each(|(step, op)| {
+            if seed % 4 == 0 && step == steps / 2 {
+                driver.control(Control::Other("compact"))?;
+            }
             driver.apply(match op {
                 Op::Write { offset, len } => Op::Write {
                     offset,

@@ -1,7 +1,7 @@
 //! What guests do in the scenarios: each story is one way for an image to change.
 
 use blockdev_core::{Result, ZeroFlags};
-use testkit::crash::{Driver, Image, Named, Scenario};
+use testkit::crash::{Control, Driver, Image, Named, Scenario};
 use testkit::vhdx_builder::{
     Area, BlockContent, BlockData, Damage, ExtraRegion, ItemPlacement, MetadataItem, PendingLog,
     Placement, Slot, VhdxBuilder,
@@ -67,6 +67,17 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("a region table is torn", torn_region_table),
     ("gaps between the blocks", gaps),
     ("blocks in front of the tables", blocks_first),
+    ("the disk grows and shrinks", grow_and_shrink),
+    ("a fixed disk grows and shrinks", fixed_grows),
+    ("a child grows over a longer parent", child_grows),
+    ("the disk outgrows its BAT", bat_moves),
+    ("a child outgrows its BAT", || bat_of_child_moves(512)),
+    ("compact", compact),
+    ("compact a child", compact_child),
+    ("relink", relink),
+    ("dynamic to fixed and back", to_fixed),
+    ("differencing to dynamic", to_standalone),
+    ("dynamic to differencing", to_differencing),
 ];
 
 /// What is done to the image of `builder`, over `base`.
@@ -633,5 +644,182 @@ fn blocks_first() -> Story {
         d.write(3 * MIB + 700, 700)?;
         d.flush()?;
         d.write(MIB, 700)
+    })
+}
+
+fn grow_and_shrink() -> Story {
+    let disk = VhdxBuilder::new(2 * MIB + 4096)
+        .block(0, full(1))
+        .block(2, full(2));
+    alone(&disk, |d| {
+        d.write(2 * MIB, 700)?;
+        d.control(Control::Resize(5 * MIB + 512))?;
+        d.write(2 * MIB + 4000, 700)?;
+        d.write(5 * MIB, 512)?;
+        d.flush()?;
+        d.control(Control::Resize(MIB + 1024))?;
+        d.write(MIB, 700)?;
+        d.control(Control::Resize(4 * MIB))?;
+        d.write(3 * MIB, 700)?;
+        d.write(MIB + 9000, 700)
+    })
+}
+
+fn fixed_grows() -> Story {
+    alone(&VhdxBuilder::new(MIB + 4096).fixed(), |d| {
+        d.write(MIB, 700)?;
+        d.control(Control::Resize(4 * MIB))?;
+        d.write(3 * MIB, 700)?;
+        d.write(MIB + 9000, 700)?;
+        d.flush()?;
+        d.control(Control::Resize(2 * MIB))?;
+        d.write(9000, 700)
+    })
+}
+
+fn child_grows() -> Story {
+    let disk = child(2 * MIB + 4096)
+        .block(0, full(1))
+        .block(2, part(2, 2..5));
+    over(&disk, content(5000), |d| {
+        d.write(2 * MIB, 700)?;
+        d.control(Control::Resize(4 * MIB))?;
+        d.write(2 * MIB + 9000, 700)?;
+        d.write(3 * MIB + 700, 700)?;
+        d.flush()?;
+        d.control(Control::Resize(MIB + 512))?;
+        d.write(MIB, 100)?;
+        d.control(Control::Resize(6 * MIB))?;
+        d.write(MIB + 9000, 700)
+    })
+}
+
+/// A BAT of 1 MiB has 2^17 entries.
+fn bat_moves() -> Story {
+    let disk = VhdxBuilder::new(3 * MIB)
+        .block(0, full(1))
+        .block(2, full(2));
+    alone(&disk, |d| {
+        d.write(MIB, 700)?;
+        d.control(Control::Resize(140_000 * MIB))?;
+        d.write(139_000 * MIB, 700)?;
+        d.discard(0, MIB)?;
+        d.flush()?;
+        d.write(9000, 700)?;
+        d.control(Control::Resize(2 * MIB))?;
+        d.write(MIB + 700, 700)
+    })
+}
+
+fn bat_of_child_moves(sector: u32) -> Story {
+    let disk = child(3 * MIB)
+        .logical_sector_size(sector)
+        .block(1, part(1, 5..900));
+    over(&disk, content(2000), |d| {
+        d.write(700, 700)?;
+        d.control(Control::Resize(140_000 * MIB))?;
+        d.write(139_000 * MIB, 512)?;
+        d.write(MIB + 700, 700)?;
+        d.flush()?;
+        d.write(4096, 512)
+    })
+}
+
+/// Blocks of zeros, gaps, and blocks at the end that fit into them.
+fn compact() -> Story {
+    let zeros = || BlockContent::full(BlockData::Byte(0));
+    let disk = filled(8, 8)
+        .block(1, zeros())
+        .block(4, zeros())
+        .block(
+            6,
+            BlockContent::Unmapped {
+                kept: Some(BlockData::Pattern(9)),
+            },
+        )
+        .placement(Placement::Gaps(1));
+    alone(&disk, |d| {
+        d.write(2 * MIB, 700)?;
+        d.discard(3 * MIB, MIB)?;
+        d.control(Control::Other("compact"))?;
+        d.write(MIB + 700, 700)?;
+        d.write(7 * MIB, 700)?;
+        d.flush()?;
+        d.write_zeroes(0, MIB, KEEP)?;
+        d.control(Control::Other("compact"))?;
+        d.write(9000, 700)
+    })
+}
+
+/// The bitmap block is the last in the file, and moves as well.
+fn compact_child() -> Story {
+    let disk = child(6 * MIB)
+        .block(0, part(1, 5..900))
+        .block(2, full(2))
+        .block(3, BlockContent::full(BlockData::Byte(0)))
+        .block(5, part(5, 700..2048))
+        .placement(Placement::Reverse);
+    over(&disk, content(6000), |d| {
+        d.write(MIB + 700, 700)?;
+        d.discard(2 * MIB, MIB)?;
+        d.control(Control::Other("compact"))?;
+        d.write(700, 700)?;
+        d.write(3 * MIB + 512, 512)?;
+        d.flush()?;
+        d.discard(5 * MIB, MIB)?;
+        d.control(Control::Other("compact"))?;
+        d.write(MIB + 9000, 512)
+    })
+}
+
+fn relink() -> Story {
+    let disk = child(3 * MIB).block(0, part(1, 5..900));
+    over(&disk, content(3000), |d| {
+        d.write(700, 700)?;
+        d.control(Control::Other("relink"))?;
+        d.write(MIB + 700, 700)?;
+        d.reopen()?;
+        d.control(Control::Other("relink"))
+    })
+}
+
+fn to_fixed() -> Story {
+    alone(&filled(4, 2), |d| {
+        d.write(2 * MIB + 700, 700)?;
+        d.discard(0, MIB)?;
+        d.control(Control::Other("fixed"))?;
+        d.write(3 * MIB, 700)?;
+        d.discard(MIB, MIB)?;
+        d.flush()?;
+        d.control(Control::Other("dynamic"))?;
+        d.discard(MIB, MIB)?;
+        d.flush()?;
+        d.write(MIB + 700, 700)
+    })
+}
+
+fn to_standalone() -> Story {
+    let disk = child(4 * MIB)
+        .block(0, part(1, 5..900))
+        .block(1, BlockContent::Zero)
+        .block(3, full(3));
+    over(&disk, content(4000), |d| {
+        d.write(2 * MIB + 700, 700)?;
+        d.control(Control::Other("standalone"))?;
+        d.write(MIB + 700, 700)?;
+        d.flush()?;
+        d.discard(0, MIB)?;
+        d.write(3 * MIB, 700)
+    })
+}
+
+fn to_differencing() -> Story {
+    over(&filled(4, 2), content(4000), |d| {
+        d.write(2 * MIB + 700, 700)?;
+        d.control(Control::Other("differencing"))?;
+        d.write(3 * MIB + 700, 700)?;
+        d.discard(MIB, MIB)?;
+        d.flush()?;
+        d.write(MIB + 700, 700)
     })
 }

@@ -3,17 +3,19 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{CheckReport, Finding, Layer, OpenOptions, Result, Severity, Storage};
-use testkit::Over;
-use testkit::crash::{CrashSubject, Image};
+use blockdev_core::{
+    CheckReport, Finding, Layer, NoProgress, OpenOptions, Result, Severity, Storage,
+};
+use testkit::crash::{Control, CrashSubject, Image};
 use testkit::stamp::stamped;
 use testkit::vhdx_builder::{SectorTruth, VhdxBuilder};
-use vhdx_format::VhdxImage;
+use testkit::{BytesBelow, Over};
+use vhdx_format::{ParentFormat, ParentLink, ParentPaths, Uuid, VhdxImage};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// The file type identifier and what follows it, which nothing rewrites (§2.2.1).
-const IDENTIFIER: usize = 64 << 10;
+/// The file type identifier, which nothing rewrites (§2.2.1).
+const IDENTIFIER: usize = 4096;
 
 /// A VHDX image over the bytes of its parent, which may be none.
 pub(crate) type Disk = Over<VhdxImage>;
@@ -84,9 +86,31 @@ impl CrashSubject for Vhdx {
         Ok(report)
     }
 
+    fn control(&self, mut device: Disk, _: &Arc<dyn Storage>, control: Control) -> Result<Disk> {
+        let base = Arc::clone(&device.base);
+        let image = &mut device.layer;
+        match control {
+            Control::Resize(size) => image.resize(size, base.len() as u64)?,
+            Control::Other("compact") => image.compact(&NoProgress).map(drop)?,
+            Control::Other("relink") => image.relink(&link("moved.vhdx"))?,
+            Control::Other("fixed") => image.make_fixed()?,
+            Control::Other("dynamic") => image.make_dynamic()?,
+            Control::Other("standalone") => image.make_standalone(&BytesBelow(&base))?,
+            Control::Other("differencing") => image.make_differencing(&link("parent.vhdx"))?,
+            other => unreachable!("{other:?}"),
+        }
+        Ok(device)
+    }
+
     fn close(&self, device: Disk) -> Result<()> {
         Box::new(device.layer).close()
     }
+}
+
+/// A parent by name.
+fn link(path: &str) -> ParentLink {
+    let paths = ParentPaths::relative(path).unwrap();
+    ParentLink::new(ParentFormat::Vhdx, Uuid::from_u128(7), paths)
 }
 
 /// `kib` KiB in which every sector tells where it comes from.
