@@ -41,6 +41,7 @@ pub use driver::VhdxDriver;
 pub use error::VhdxError;
 pub use image::{DiskType, LogState, VhdxImage};
 pub use io::check::check;
+pub use io::compact::Compacted;
 pub use io::create::VhdxWriter;
 pub use io::window::SectorWindow;
 pub use meta::bat::ReadSemantics;

@@ -48,15 +48,22 @@ pub fn headers(storage: &dyn Storage) -> Result<Headers> {
 /// # Errors
 /// [`Io`](blockdev_core::ErrorKind::Io); invalid copies are part of the answer.
 pub fn region_tables(storage: &dyn Storage) -> Result<RegionTables> {
-    let mut bytes = vec![0; region_table::BYTES];
-    let mut copy = |offset| {
+    let copy = |offset| {
+        let mut bytes = vec![0; region_table::BYTES];
         storage.read_zero_padded(&mut bytes, offset)?;
-        Ok::<_, blockdev_core::Error>(RegionTable::decode(&bytes, offset))
+        Ok::<_, blockdev_core::Error>(bytes)
     };
-    Ok(RegionTables::choose([
-        copy(region_table::OFFSETS[0])?,
-        copy(region_table::OFFSETS[1])?,
-    ]))
+    let [first, second] = region_table::OFFSETS;
+    Ok(decode_region_tables([&copy(first)?, &copy(second)?]))
+}
+
+/// Both copies of the region table, whose bytes these are.
+pub(crate) fn decode_region_tables(copies: [&[u8]; 2]) -> RegionTables {
+    let [first, second] = region_table::OFFSETS;
+    RegionTables::choose([
+        RegionTable::decode(copies[0], first),
+        RegionTable::decode(copies[1], second),
+    ])
 }
 
 /// The metadata table of the metadata region at `region` (§2.6.1).

@@ -1,12 +1,15 @@
 //! Opening: fixed areas first, then the log, then what the log may have changed.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
 
 use blockdev_core::{
     ByteRange, Caps, DeviceInfo, Error, ErrorKind, OpenMode, OpenOptions, ReadOnlyStorage,
     Recovery, Result, Storage,
 };
 
+use super::engine::Engine;
+use super::engine::log::LogWriter;
 use super::inspect::{self, MetadataItems};
 use super::log::log_contents;
 use super::replay::ReplayPlan;
@@ -15,12 +18,12 @@ use crate::VhdxError;
 use crate::image::{LogState, Structures, VhdxImage};
 use crate::io::tables::ENTRY_BYTES;
 use crate::known::{BAT_REGION, METADATA_REGION};
-use crate::meta::bat::Frame;
 use crate::meta::geometry::{Geometry, Unchecked};
-use crate::meta::headers::Headers;
+use crate::meta::headers::{HeaderCopy, Headers};
 use crate::meta::metadata::MetadataTable;
 use crate::meta::problem::refuse;
 use crate::meta::regions::RegionTables;
+use crate::ondisk::MIB;
 
 impl VhdxImage {
     /// Opens the VHDX file in `storage`.
@@ -76,19 +79,20 @@ impl VhdxImage {
             &geometry,
             has_parent,
         );
+        let engine = match options.mode {
+            OpenMode::ReadOnly => None,
+            OpenMode::ReadWrite => Some(Engine::new(log_writer(headers.current()?)?)),
+        };
         let structures = Structures {
             identifier,
-            headers,
             region_tables,
             metadata_table: table,
             items,
         };
         Ok(Self {
-            info: device_info(&structures.items, &geometry),
-            frame: Frame {
-                file_len,
-                has_parent,
-            },
+            info: device_info(&structures.items, &geometry, options.mode),
+            file_len: AtomicU64::new(file_len),
+            headers: RwLock::new(headers),
             structures,
             geometry,
             tables,
@@ -96,8 +100,24 @@ impl VhdxImage {
             log_state,
             storage,
             medium,
+            engine,
         })
     }
+}
+
+/// The log of a file that is to be changed; there must be one.
+fn log_writer(header: &HeaderCopy) -> Result<LogWriter> {
+    if u64::from(header.log_length) < MIB {
+        return Err(VhdxError::Field {
+            structure: "header",
+            offset: header.offset,
+            field: "LogLength",
+            found: header.log_length.to_string(),
+            expected: "at least 1 MiB in a file that is opened for writing".into(),
+        }
+        .into());
+    }
+    Ok(LogWriter::new(header))
 }
 
 fn check_options(storage: &dyn Storage, options: &OpenOptions) -> Result<()> {
@@ -220,15 +240,19 @@ pub(crate) fn check_bat_length(
     })
 }
 
-fn device_info(items: &MetadataItems, geometry: &Geometry) -> DeviceInfo {
+fn device_info(items: &MetadataItems, geometry: &Geometry, mode: OpenMode) -> DeviceInfo {
+    let writable = mode == OpenMode::ReadWrite;
     DeviceInfo {
         size: geometry.virtual_size(),
         logical_sector_size: items.logical_sector_size,
         physical_sector_size: items.physical_sector_size,
         block_size: Some(items.file_parameters.block_size),
-        // Guest data is not written yet, whatever the mode.
-        read_only: true,
+        read_only: !writable,
         format: crate::FORMAT_NAME,
-        caps: Caps::default(),
+        caps: Caps {
+            write: writable,
+            write_zeroes: writable,
+            discard: writable,
+        },
     }
 }

@@ -179,17 +179,16 @@ impl<'a> ReplayPlan<'a> {
 
     /// Replays in `storage` and returns the headers as they are then.
     pub(crate) fn in_file(&self, storage: &dyn Storage, headers: &Headers) -> Result<Headers> {
-        let file_write_guid = Uuid::new_v4();
         let change = HeaderChange {
-            file_write_guid,
-            log_guid: self.header.log_guid,
+            file_write_guid: Some(Uuid::new_v4()),
+            ..HeaderChange::default()
         };
         let headers = update_headers(storage, headers, change)?;
         self.apply(storage, storage)?;
         storage.sync(SyncKind::Full)?;
         let change = HeaderChange {
-            file_write_guid,
-            log_guid: Uuid::nil(),
+            log_guid: Some(Uuid::nil()),
+            ..HeaderChange::default()
         };
         update_headers(storage, &headers, change)
     }

@@ -22,7 +22,6 @@ pub(crate) mod allocate;
 pub(crate) mod announce;
 pub(crate) mod bitmaps;
 pub(crate) mod flush;
-pub(crate) mod pins;
 pub(crate) mod refcounts;
 pub(crate) mod reserve;
 
@@ -31,13 +30,12 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use blockdev_core::{Error, ErrorKind, Result};
+use blockdev_core::{Error, ErrorKind, Pins, Result};
 
 use crate::image::Qcow2Image;
 use crate::meta::header::Header;
 use crate::meta::reserved::Reserved;
 use allocate::Space;
-use pins::Pins;
 use refcounts::Refcounts;
 
 /// The writing side of an image.
