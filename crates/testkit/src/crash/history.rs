@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::index;
+use super::{Image, index};
 use crate::stamp::{SECTOR, SECTOR_BYTES};
 
 /// One sector's bytes.
@@ -32,7 +32,7 @@ pub(super) struct Written {
 /// Where the content of a world comes from, beneath the writes made in it.
 #[derive(Debug, Clone)]
 pub(super) enum Base {
-    Content(Arc<[u8]>),
+    Content(Image),
     /// Another world as it was at a moment.
     Frozen {
         world: usize,
@@ -67,7 +67,7 @@ pub enum Effect {
 struct Kept {
     world: usize,
     at: usize,
-    logical: Vec<u8>,
+    logical: Image,
 }
 
 /// All guest operations of one run.
@@ -77,7 +77,7 @@ pub struct History {
     /// Completed flushes, by beginning and end.
     pub(super) flushes: Vec<(usize, usize)>,
     /// What the disk reads now.
-    logical: Vec<u8>,
+    logical: Image,
     kept: HashMap<u32, Kept>,
     /// What each operation was, for messages.
     pub(super) names: Vec<String>,
@@ -86,10 +86,11 @@ pub struct History {
 impl History {
     /// Nothing done yet to a disk that reads `content`.
     #[must_use]
-    pub fn new(content: Vec<u8>) -> Self {
+    pub fn new(content: impl Into<Image>) -> Self {
+        let content = content.into();
         let first = World {
-            size: content.len() as u64,
-            base: Base::Content(content.as_slice().into()),
+            size: content.len(),
+            base: Base::Content(content.clone()),
             begin: 0,
             end: Some(0),
             durable_at_end: true,
@@ -106,7 +107,7 @@ impl History {
 
     /// What the disk must read now, when nothing is in flight.
     #[must_use]
-    pub fn logical(&self) -> &[u8] {
+    pub fn logical(&self) -> &Image {
         &self.logical
     }
 
@@ -119,14 +120,17 @@ impl History {
     /// Operation `op` begins at the moment `begin` to give `bytes` to the range from `offset`.
     pub(super) fn write_begins(&mut self, op: u32, begin: usize, offset: u64, bytes: &[u8]) {
         let from = index(offset);
-        self.logical[from..from + bytes.len()].copy_from_slice(bytes);
         let range = offset..offset + bytes.len() as u64;
+        assert!(range.end <= self.logical.len(), "a write past the disk");
+        self.logical.write(offset, bytes);
         let world = self.worlds.last_mut().expect("there is always one");
         for sector in sectors(&range) {
             let start = index(sector * SECTOR_BYTES);
-            let there = &self.logical[start..(start + SECTOR).min(self.logical.len())];
+            let there = self.logical.len() - start as u64;
+            let there = index(there.min(SECTOR_BYTES));
             let mut value = [0; SECTOR];
-            value[..there.len()].copy_from_slice(there);
+            let read = self.logical.read(start as u64, &mut value[..there]);
+            debug_assert!(read, "inside the disk");
             let part = from.saturating_sub(start)..(from + bytes.len() - start).min(SECTOR);
             world.sectors.entry(sector).or_default().push(Written {
                 value: Arc::new(value),
@@ -167,7 +171,7 @@ impl History {
                 (self.worlds[world].size, Base::Frozen { world, at })
             }
             Effect::Resize(size) => {
-                self.logical.resize(index(size), 0);
+                self.logical.set_len(size);
                 (size, self.freeze(begin))
             }
             Effect::Keep(id) => {

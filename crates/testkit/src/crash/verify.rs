@@ -21,6 +21,9 @@ use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 /// Disks up to this size are read whole in every state, others in one of 64.
 const READ_WHOLE: u64 = 512 << 10;
 
+/// Larger ones are never read whole.
+const TOO_LARGE: u64 = 64 << 20;
+
 /// Probes carry operation numbers that no script reaches.
 const PROBE: u32 = 1 << 31;
 
@@ -33,7 +36,7 @@ pub(crate) struct View {
 
 impl View {
     fn ranges(&self, size: u64, rng: &mut Rng) -> Vec<Range<u64>> {
-        if size <= READ_WHOLE || rng.one_in(64) {
+        if size <= READ_WHOLE || size <= TOO_LARGE && rng.one_in(64) {
             return iter::once(0..size).collect();
         }
         let mut ranges = self.touched.clone();
@@ -253,10 +256,16 @@ fn probes(content: &Content, rng: &mut Rng) -> [Option<u64>; 2] {
 }
 
 /// What a subject reads of the whole disk in `image`.
-pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Vec<u8>> {
+pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Image> {
     let storage = StateStorage::read_only(image.clone());
     let device = open(subject, storage, false, "of the first image")?;
-    let mut content = read(&device, iter::once(0..device.size()).collect())?;
-    let (_, bytes) = content.parts.pop().expect("one range was asked for");
-    Ok(bytes)
+    let size = device.size();
+    let mut content = Image::zeros(size);
+    for at in (0..size).step_by(1 << 20) {
+        let piece = at..(at + (1 << 20)).min(size);
+        for (at, bytes) in &read(&device, vec![piece])?.parts {
+            content.write(*at, bytes);
+        }
+    }
+    Ok(content)
 }

@@ -236,7 +236,8 @@ impl Pages {
         for (number, page) in &logged {
             if let Some(changed) = map.get_mut(number) {
                 changed.logged = None;
-                if !changed.is_open {
+                // What differs is open, or closed and on its way into the log.
+                if Arc::ptr_eq(&changed.bytes, page) {
                     map.remove(number);
                     self.kept.keep(*number, Arc::clone(page));
                 }
@@ -288,6 +289,25 @@ mod tests {
         assert!(pages.apply().unwrap());
         assert_eq!((in_file(&storage, 2), pages.changed()), (2, 0));
         assert_eq!(pages.page(2).unwrap()[0], 2);
+    }
+
+    /// The log began anew with the very batch that changed a page again: what was applied took the
+    /// place of what was being logged, and the next change was made to that.
+    #[test]
+    fn a_page_on_its_way_into_the_log_is_not_given_up_for_what_is_applied() {
+        let (storage, pages) = pages();
+        pages.put(2 * PAGE, &[1]).unwrap();
+        let batch = pages.close_batch();
+        pages.logged(batch);
+        pages.put(2 * PAGE + 1, &[2]).unwrap();
+        let batch = pages.close_batch();
+        assert!(pages.apply().unwrap());
+        assert_eq!(pages.page(2).unwrap()[..3], [1, 2, 9]);
+        pages.logged(batch);
+        assert_eq!(pages.page(2).unwrap()[..3], [1, 2, 9]);
+        assert!(pages.apply().unwrap());
+        assert_eq!((in_file(&storage, 2), pages.changed()), (1, 0));
+        assert_eq!(pages.page(2).unwrap()[..3], [1, 2, 9]);
     }
 
     #[test]
