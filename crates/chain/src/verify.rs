@@ -44,9 +44,26 @@ pub(crate) fn no_contradiction(
     }
 }
 
+/// Is `parent` what the image described by `child` refers to by `reference`: in content, unless
+/// `verify_linkage` is false, and in the size of its sectors?
+///
+/// # Errors
+/// [`ParentMismatch`](ErrorKind::ParentMismatch) when it is not, and those of finding out.
+pub fn check_parent(
+    reference: &FileRef,
+    child: &DeviceInfo,
+    parent: &dyn Layer,
+    verify_linkage: bool,
+) -> Result<()> {
+    if verify_linkage {
+        linkage(reference, parent)?;
+    }
+    sector_size(reference, child, parent.info())
+}
+
 /// The content is what the child was made from: by the identity that the parent's format keeps of it,
 /// or else by the fingerprint of its file.
-pub(crate) fn linkage(reference: &FileRef, parent: &dyn Layer) -> Result<()> {
+fn linkage(reference: &FileRef, parent: &dyn Layer) -> Result<()> {
     let Some(wanted) = reference.expected.first() else {
         return Ok(());
     };
@@ -76,11 +93,7 @@ pub(crate) fn linkage(reference: &FileRef, parent: &dyn Layer) -> Result<()> {
 ///
 /// A format that gives a parent's sector size speaks of parents of its own kind; others (raw) have
 /// no sector size of their own, and report a customary one.
-pub(crate) fn sector_size(
-    reference: &FileRef,
-    child: &DeviceInfo,
-    parent: &DeviceInfo,
-) -> Result<()> {
+fn sector_size(reference: &FileRef, child: &DeviceInfo, parent: &DeviceInfo) -> Result<()> {
     match reference.logical_sector_size {
         Some(wanted) if child.format == parent.format && wanted != parent.logical_sector_size => {
             Err(Error::new(

@@ -48,6 +48,8 @@ mod info;
 mod names;
 mod open;
 mod registry;
+#[cfg(feature = "vhdx")]
+mod relink;
 mod snapshot;
 
 pub use blockdev_chain as chain;
@@ -69,7 +71,11 @@ pub use info::ImageInfo;
 pub use open::OpenDisk;
 #[cfg(feature = "vhdx")]
 pub use registry::vhdx_child;
-pub use registry::{NewImage, SnapshotChange, change_snapshot, driver, drivers, probe, resize};
+pub use registry::{
+    Compacted, NewImage, SnapshotChange, change_snapshot, compact, driver, drivers, probe, resize,
+};
+#[cfg(feature = "vhdx")]
+pub use relink::relink;
 pub use snapshot::SnapshotName;
 
 /// The README's example is compiled with the documentation tests.

@@ -343,8 +343,65 @@ pub fn resize(disk: &mut Chain, size: u64) -> Result<()> {
     if let Some(image) = top.downcast_mut::<qcow2_format::Qcow2Image>() {
         return image.resize(size, &below, below_size);
     }
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = top.downcast_mut::<vhdx_format::VhdxImage>() {
+        return image.resize(size, below_size);
+    }
     let _ = (below, below_size);
     Err(not_by(format, "another size"))
+}
+
+/// What compacting an image came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compacted {
+    /// Blocks that held nothing but zeros, and are without space now.
+    pub dropped_blocks: u64,
+    /// Blocks that lie elsewhere in the file now.
+    pub moved_blocks: u64,
+    /// Length of the file in bytes before.
+    pub old_length: u64,
+    /// Length of the file in bytes now.
+    pub new_length: u64,
+}
+
+/// Makes the file of the top image of `disk`, opened for writing, as short as it can be, in place;
+/// what the disk reads stays the same.
+///
+/// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) for formats that are not compacted,
+/// [`InvalidInput`](ErrorKind::InvalidInput) when `progress` cancels,
+/// [`ReadOnly`](ErrorKind::ReadOnly), and those of the format.
+pub fn compact(disk: &mut Chain, progress: &dyn Progress) -> Result<Compacted> {
+    let (top, ..) = disk.top_mut();
+    let format = top.info().format;
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = top.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>() {
+        let done = image.compact(progress)?;
+        return Ok(Compacted {
+            dropped_blocks: done.dropped_blocks,
+            moved_blocks: done.moved_blocks,
+            old_length: done.old_length,
+            new_length: done.new_length,
+        });
+    }
+    let _ = progress;
+    Err(not_by(format, "compacting"))
+}
+
+/// Has `child`, opened for writing, refer to its parent as `link`, a child's options, says.
+pub(crate) fn relink(child: &mut dyn Layer, link: &NewImage) -> Result<()> {
+    let format = child.info().format;
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = child.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>()
+        && let NewImage::Vhdx(vhdx_format::CreateOptions {
+            parent: Some(link), ..
+        }) = link
+    {
+        return image.relink(link);
+    }
+    let _ = link;
+    Err(not_by(format, "another name of the parent"))
 }
 
 /// What is done with an internal snapshot, by its name; one that is there already also by its id.
@@ -399,6 +456,16 @@ pub(crate) fn repair(
             qcow2_format::Repair::All
         };
         let repaired = qcow2_format::repair(storage, options, what)?;
+        return Ok((repaired.before, repaired.after));
+    }
+    #[cfg(feature = "vhdx")]
+    if format == vhdx_format::VhdxDriver.name() {
+        if leaks_only {
+            // Every block that is not in the BAT is free, so nothing leaks.
+            let report = vhdx_format::check(storage, options)?;
+            return Ok((report.clone(), report));
+        }
+        let repaired = vhdx_format::repair(storage, options)?;
         return Ok((repaired.before, repaired.after));
     }
     let _ = (storage, options, leaks_only);

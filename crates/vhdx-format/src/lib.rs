@@ -43,6 +43,7 @@ pub use image::{DiskType, LogState, VhdxImage};
 pub use io::check::check;
 pub use io::compact::Compacted;
 pub use io::create::VhdxWriter;
+pub use io::repair::{Repaired, repair};
 pub use io::window::SectorWindow;
 pub use meta::bat::ReadSemantics;
 pub use meta::file_identifier::FileIdentifier;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use blockdev_chain::{Chain, ChainBuilder};
+use blockdev_chain::{Chain, ChainBuilder, Top};
 use blockdev_core::locate::ChainPolicy;
 use blockdev_core::{BlockDevice, ErrorKind, FileOptions, FileStorage, FormatDriver, OpenOptions};
 use blockdev_core::{LockMode, RawDriver, Storage};
@@ -151,6 +151,63 @@ fn a_parent_whose_data_write_guid_changed_is_refused_unless_overridden() {
     let changed = base.data_write_guid(Uuid::from_u128(9));
     save(dir.path(), "base.vhdx", &changed);
     judge_changed(dir.path(), &child);
+}
+
+/// The chain of `path` with its top opened for writing.
+fn open_writable(path: &Path) -> Chain {
+    let policy = ChainPolicy::Beneath(path.parent().unwrap().to_path_buf());
+    let builder = ChainBuilder::new(DRIVERS)
+        .policy(policy)
+        .options(OpenOptions::read_write());
+    let storage = Arc::new(FileStorage::open(path, FileOptions::read_write()).unwrap());
+    builder
+        .build(Top::storage(storage, "vhdx").at(path))
+        .unwrap()
+}
+
+#[test]
+fn a_parent_that_one_byte_was_written_to_is_refused_unless_overridden() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = full_base(VhdxBuilder::new(2 * MIB));
+    let parent = save(dir.path(), "base.vhdx", &base);
+    let child = make(dir.path(), "child.vhdx", of(&parent));
+    // Opened for writing, and not written to.
+    open_writable(&parent).close().unwrap();
+    open(&child).unwrap();
+    let chain = open_writable(&parent);
+    chain.write_at(&[1], 5).unwrap();
+    chain.close().unwrap();
+    judge_changed(dir.path(), &child);
+}
+
+#[test]
+fn a_new_child_takes_writes_and_its_parent_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = full_base(VhdxBuilder::new(2 * MIB));
+    let disk = chain_disk(&[&base]);
+    let parent = save(dir.path(), "base.vhdx", &base);
+    let raw = dir.path().join("base.raw");
+    std::fs::write(&raw, &disk).unwrap();
+    for options in [of(&parent), of_raw(&raw)] {
+        let before = [
+            std::fs::read(&parent).unwrap(),
+            std::fs::read(&raw).unwrap(),
+        ];
+        let child = make(dir.path(), "child.vhdx", options);
+        let mut expected = disk.clone();
+        let chain = open_writable(&child);
+        for at in [700, MIB as usize - 3] {
+            chain.write_at(&[9; 5], at as u64).unwrap();
+            expected[at..at + 5].fill(9);
+        }
+        chain.close().unwrap();
+        assert!(content(&open(&child).unwrap()) == expected);
+        let after = [
+            std::fs::read(&parent).unwrap(),
+            std::fs::read(&raw).unwrap(),
+        ];
+        assert!(before == after);
+    }
 }
 
 #[test]

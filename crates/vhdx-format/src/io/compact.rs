@@ -90,6 +90,8 @@ impl VhdxImage {
             let len = self.geometry.block_len(block);
             progress.advance(len);
             let (state, freed) = match entry.payload_state() {
+                // The remains of a disk that was longer.
+                _ if len == 0 => (PayloadState::NotPresent, 0),
                 Some(PayloadState::FullyPresent)
                     if self.is_stored_zero(entry.file_offset(), len, &mut buffer)? =>
                 {
@@ -166,6 +168,9 @@ impl VhdxImage {
                 }
                 _ => continue,
             };
+            if matches!(slot, BatSlot::Payload { block } if self.geometry.block_len(block) == 0) {
+                continue;
+            }
             let old = entry.file_offset();
             if progress.is_cancelled() {
                 break;

@@ -18,6 +18,7 @@ use crate::VhdxError;
 use crate::image::{LogState, Structures, VhdxImage};
 use crate::io::tables::ENTRY_BYTES;
 use crate::known::{BAT_REGION, METADATA_REGION};
+use crate::meta::file_identifier::FileIdentifier;
 use crate::meta::geometry::{Geometry, Unchecked};
 use crate::meta::headers::{HeaderCopy, Headers};
 use crate::meta::metadata::MetadataTable;
@@ -30,7 +31,7 @@ impl VhdxImage {
     ///
     /// Read-only, no byte of it is written whatever its state: a log that is not empty is replayed
     /// in memory. For writing, the log is replayed in the file. [`OpenOptions::recovery`] says
-    /// otherwise.
+    /// otherwise. With [`OpenOptions::salvage`] it is opened as far as what is left of it allows.
     ///
     /// # Errors
     /// [`NotRecognised`](ErrorKind::NotRecognised) for another format,
@@ -40,6 +41,9 @@ impl VhdxImage {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for options that contradict each other,
     /// [`LimitExceeded`](ErrorKind::LimitExceeded), [`Io`](ErrorKind::Io).
     pub fn open(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
+        if options.salvage {
+            return Self::open_damaged(storage, options);
+        }
         check_options(&*storage, options)?;
         let identifier = inspect::file_identifier(&*storage)?;
         let headers = inspect::headers(&*storage)?;
@@ -66,43 +70,73 @@ impl VhdxImage {
         let has_parent = items.file_parameters.has_parent;
         check_bat_length(&geometry, bat, has_parent)?;
 
-        let refs = items
-            .parent_locator
-            .iter()
-            .map(|locator| locator.file_ref(items.logical_sector_size))
-            .collect();
-        let cache = options.page_cache();
-        let tables = Tables::new(
-            Arc::clone(&storage),
-            &cache,
-            bat.start(),
-            &geometry,
-            has_parent,
-        );
         let engine = match options.mode {
             OpenMode::ReadOnly => None,
             OpenMode::ReadWrite => Some(Engine::new(log_writer(headers.current()?)?)),
         };
-        let structures = Structures {
+        let parts = Parts {
+            storage,
+            medium,
             identifier,
+            headers,
             region_tables,
             metadata_table: table,
             items,
+            geometry,
+            bat_offset: bat.start(),
+            file_len,
+            log_state,
         };
-        Ok(Self {
-            info: device_info(&structures.items, &geometry, options.mode),
-            file_len: AtomicU64::new(file_len),
-            headers: RwLock::new(headers),
-            structures,
+        Ok(Self::assemble(parts, options, engine))
+    }
+
+    /// The image of which everything is known.
+    pub(crate) fn assemble(parts: Parts, options: &OpenOptions, engine: Option<Engine>) -> Self {
+        let (items, geometry) = (parts.items, parts.geometry);
+        let sector = items.logical_sector_size;
+        let locator = items.parent_locator.iter();
+        let tables = Tables::new(
+            Arc::clone(&parts.storage),
+            &options.page_cache(),
+            parts.bat_offset,
+            &geometry,
+            items.file_parameters.has_parent,
+        );
+        Self {
+            refs: locator.map(|locator| locator.file_ref(sector)).collect(),
+            info: device_info(&items, &geometry, options.mode),
+            file_len: AtomicU64::new(parts.file_len),
+            headers: RwLock::new(parts.headers),
+            structures: Structures {
+                identifier: parts.identifier,
+                region_tables: parts.region_tables,
+                metadata_table: parts.metadata_table,
+                items,
+            },
             geometry,
             tables,
-            refs,
-            log_state,
-            storage,
-            medium,
+            log_state: parts.log_state,
+            storage: parts.storage,
+            medium: parts.medium,
             engine,
-        })
+        }
     }
+}
+
+/// What opening has found out.
+pub(crate) struct Parts {
+    /// The file as it is to be read, and as the caller gave it.
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) medium: Arc<dyn Storage>,
+    pub(crate) identifier: FileIdentifier,
+    pub(crate) headers: Headers,
+    pub(crate) region_tables: RegionTables,
+    pub(crate) metadata_table: MetadataTable,
+    pub(crate) items: MetadataItems,
+    pub(crate) geometry: Geometry,
+    pub(crate) bat_offset: u64,
+    pub(crate) file_len: u64,
+    pub(crate) log_state: LogState,
 }
 
 /// The log of a file that is to be changed; there must be one.

@@ -121,6 +121,17 @@ impl RegionTable {
             && self.entry_count <= MAX_ENTRIES
     }
 
+    /// True when both name the same regions in the same places.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let strip = |table: &Self| {
+            let entries = table.entries.iter();
+            entries
+                .map(|e| (e.guid, e.file_offset, e.length))
+                .collect::<Vec<_>>()
+        };
+        strip(self) == strip(other)
+    }
+
     /// The entry for region `guid`.
     #[must_use]
     pub fn find(&self, guid: Uuid) -> Option<&RegionEntry> {
@@ -305,15 +316,8 @@ impl RegionTables {
             let warning = Problem::warning(SECTION, "region-copy-invalid", reference, error);
             problems.push(warning.with_effect(Effect::Harmless));
         }
-        let strip = |table: &RegionTable| {
-            table
-                .entries
-                .iter()
-                .map(|e| (e.guid, e.file_offset, e.length))
-                .collect::<Vec<_>>()
-        };
         if self.copies.iter().all(RegionTable::is_valid)
-            && strip(&self.copies[0]) != strip(&self.copies[1])
+            && !self.copies[0].says_the_same(&self.copies[1])
         {
             let error = VhdxError::Field {
                 structure: TABLE,

@@ -46,4 +46,22 @@ impl VhdxImage {
         state.is_opened_for_change = true;
         Ok(())
     }
+
+    /// Before a change of a repair, which `loses` content or does not: new identities, without a look
+    /// at the space, which is what may be in need of repair.
+    pub(crate) fn announce_repair(&self, engine: &Engine, loses: bool) -> Result<()> {
+        let mut state = engine.lock();
+        if engine.announced.load(Ordering::Acquire) || state.is_opened_for_change && !loses {
+            return Ok(());
+        }
+        let change = HeaderChange {
+            file_write_guid: (!state.is_opened_for_change).then(Uuid::new_v4),
+            data_write_guid: loses.then(Uuid::new_v4),
+            log_guid: None,
+        };
+        engine.poisoned_by(self.change_headers(change))?;
+        state.is_opened_for_change = true;
+        engine.announced.store(loses, Ordering::Release);
+        Ok(())
+    }
 }

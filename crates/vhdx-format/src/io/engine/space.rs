@@ -45,6 +45,8 @@ impl VhdxImage {
                         entry.payload_state(),
                         Some(PayloadState::FullyPresent | PayloadState::PartiallyPresent)
                     );
+                    // What is left behind the end of a disk that was longer is nobody's.
+                    let present = present && self.geometry.block_len(block) > 0;
                     (
                         "payload block",
                         self.geometry.block_size(),
@@ -95,7 +97,9 @@ impl VhdxImage {
         );
         if let Ok(table) = self.structures.region_tables.current() {
             let regions = table.entries.iter();
-            fixed.extend(regions.filter_map(|entry| Some((entry.range()?, entry.name()))));
+            fixed.extend(
+                regions.filter_map(|entry| Some((entry.range()?, format!("the {}", entry.name())))),
+            );
         }
         fixed
     }
