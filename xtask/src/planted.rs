@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if patches.is_empty() {
             continue;
         }
-        if !copy.build(format)? || !copy.passes(format)? {
+        if !copy.build(format)? || copy.finder(format)?.is_some() {
             return Err(format!(
                 "the tests of {} do not pass as they are",
                 format.name
@@ -133,15 +133,18 @@ impl Copy {
         if !self.build(format)? {
             return Err(format!("{name} cannot be built"));
         }
-        let is_found = !self.passes(format)?;
+        let finder = self.finder(format)?;
         self.apply(patch, true)?;
-        let verdict = if is_found { "found" } else { "NOT FOUND" };
+        let verdict = match finder {
+            Some(finder) => format!("found by {finder}"),
+            None => "NOT FOUND".into(),
+        };
         let seconds = start.elapsed().as_secs_f64();
         println!(
-            "{verdict:<9} {} {name} ({seconds:.0} s): {about}",
+            "{verdict:<17} {} {name} ({seconds:.0} s): {about}",
             format.name
         );
-        Ok(is_found)
+        Ok(finder.is_some())
     }
 
     /// Applies the patch, or takes it out again.
@@ -172,14 +175,14 @@ impl Copy {
         succeeds(self.tests(format).arg("--no-run"))
     }
 
-    /// Part by part: what a crash leaves first, as it finds most.
-    fn passes(&self, format: &Format) -> Outcome<bool> {
+    /// The first part that fails, if one does.
+    fn finder(&self, format: &Format) -> Outcome<Option<&'static str>> {
         for finder in format.finders {
             if !succeeds(self.tests(format).args(["--", finder]))? {
-                return Ok(false);
+                return Ok(Some(finder.trim_end_matches(':')));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 }
 

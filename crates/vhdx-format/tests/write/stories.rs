@@ -79,6 +79,8 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("dynamic to fixed and back", to_fixed),
     ("differencing to dynamic", to_standalone),
     ("dynamic to differencing", to_differencing),
+    ("repair", repair),
+    ("repair of a child", repair_child),
 ];
 
 /// What is done to the image of `builder`, over `base`.
@@ -788,13 +790,15 @@ fn compact_child() -> Story {
 
 fn relink() -> Story {
     let disk = child(3 * MIB).block(0, part(1, 5..900));
-    over(&disk, content(3000), |d| {
+    let (mut subject, scenario) = over(&disk, content(3000), |d| {
         d.write(700, 700)?;
         d.control(Control::Other("relink"))?;
         d.write(MIB + 700, 700)?;
         d.reopen()?;
         d.control(Control::Other("relink"))
-    })
+    });
+    subject.parents = &["parent.vhdx", "moved.vhdx"];
+    (subject, scenario)
 }
 
 fn to_fixed() -> Story {
@@ -836,4 +840,51 @@ fn to_differencing() -> Story {
         d.flush()?;
         d.write(MIB + 700, 700)
     })
+}
+
+/// The image is repaired whenever it is opened: entries that lead past the end of the file or into
+/// another block, a state that there is not, a copy of the header and one of the region table torn.
+fn repair() -> Story {
+    let disk = filled(6, 3);
+    let place = disk.layout().blocks[&1];
+    let disk = disk
+        .raw_bat(3, 999 << 20 | 6)
+        .raw_bat(4, place | 6)
+        .raw_bat(5, 5)
+        .damage_header(Slot::First, Damage::TornAt(512))
+        .damage_region_table(Slot::Second, Damage::Checksum);
+    let (mut subject, scenario) = alone(&disk, |d| {
+        d.write(700, 700)?;
+        d.write(3 * MIB, 700)?;
+        d.flush()?;
+        d.reopen()?;
+        d.write(4 * MIB + 700, 700)
+    });
+    subject.repairs = true;
+    (subject, scenario)
+}
+
+/// A partial block whose bitmap block is not there is given up. What is left of it is not the parent's,
+/// which ends before it.
+fn repair_child() -> Story {
+    let disk = child(4 * MIB).block(0, full(1)).area_order([
+        Area::Log,
+        Area::Metadata,
+        Area::Bat,
+        Area::Blocks,
+        Area::Gap(1),
+    ]);
+    let partial = (disk.layout().end - MIB) | 7;
+    let bitmap = disk.geometry().bitmap_bat_index(0);
+    let disk = disk.raw_bat(2, partial).raw_bat(bitmap, 1 << 30 | 6);
+    let (mut subject, scenario) = over(&disk, content(2048), |d| {
+        d.write(MIB + 700, 700)?;
+        d.flush()?;
+        d.write(2 * MIB + 700, 700)?;
+        d.discard(0, MIB)?;
+        d.flush()?;
+        d.write(1024, 700)
+    });
+    subject.repairs = true;
+    (subject, scenario)
 }
