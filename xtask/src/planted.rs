@@ -11,51 +11,53 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::formats::{self, Format};
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask planted [NAME]";
+const USAGE: &str = "usage: cargo xtask planted [--format qcow2|vhdx] [NAME]";
 
 /// What of the workspace is needed to build the tests of a format.
 const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let wanted = match arguments {
+    let mut arguments = arguments.to_vec();
+    let formats = formats::take(&mut arguments)?;
+    let wanted = match &arguments[..] {
         [] => None,
         [name] => Some(name.as_str()),
         _ => return Err(USAGE.into()),
     };
     let place = sh::target_dir()?.join("planted");
-    let (copy, target) = (place.join("workspace"), place.join("target"));
-    let _ = fs::remove_dir_all(&copy);
+    let copy = Copy {
+        workspace: place.join("workspace"),
+        target: place.join("target"),
+    };
+    let _ = fs::remove_dir_all(&copy.workspace);
     for name in COPIED {
-        copy_all(&sh::root().join(name), &copy.join(name))?;
-    }
-    if !build(&copy, &target)? || !passes(&copy, &target)? {
-        return Err("the tests do not pass as they are".into());
+        copy_all(&sh::root().join(name), &copy.workspace.join(name))?;
     }
     let (mut found, mut missed) = (0, Vec::new());
-    for patch in patches()? {
-        let name = name_of(&patch);
-        if wanted.is_some_and(|wanted| wanted != name) {
+    for format in formats {
+        let patches: Vec<PathBuf> = patches(format)?
+            .into_iter()
+            .filter(|patch| wanted.is_none_or(|wanted| wanted == name_of(patch)))
+            .collect();
+        if patches.is_empty() {
             continue;
         }
-        let text = fs::read_to_string(&patch).map_err(|error| error.to_string())?;
-        let about = text.lines().next().unwrap_or_default();
-        let start = Instant::now();
-        apply(&copy, &patch, false)?;
-        if !build(&copy, &target)? {
-            return Err(format!("{name} cannot be built"));
+        if !copy.build(format)? || !copy.passes(format)? {
+            return Err(format!(
+                "the tests of {} do not pass as they are",
+                format.name
+            ));
         }
-        let verdict = if passes(&copy, &target)? {
-            missed.push(name.clone());
-            "NOT FOUND"
-        } else {
-            found += 1;
-            "found"
-        };
-        apply(&copy, &patch, true)?;
-        let seconds = start.elapsed().as_secs_f64();
-        println!("{verdict:<9} {name} ({seconds:.0} s): {about}");
+        for patch in patches {
+            if copy.plant(format, &patch)? {
+                found += 1;
+            } else {
+                missed.push(name_of(&patch));
+            }
+        }
     }
     println!("{found} found, {} not found", missed.len());
     match (found, missed.is_empty()) {
@@ -67,19 +69,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// Checks that every patch fits the sources as they are; quick, unlike planting them.
 pub(crate) fn fit() -> Outcome {
-    let patches = patches()?;
-    for patch in &patches {
-        let mut git = Command::new("git");
-        git.current_dir(sh::root()).args(["apply", "--check"]);
-        sh::output(git.arg(patch)).map_err(|error| format!("{}: {error}", name_of(patch)))?;
+    let mut fitting = 0;
+    for format in formats::FORMATS {
+        for patch in patches(format)? {
+            let mut git = Command::new("git");
+            git.current_dir(sh::root()).args(["apply", "--check"]);
+            sh::output(git.arg(&patch)).map_err(|error| format!("{}: {error}", name_of(&patch)))?;
+            fitting += 1;
+        }
     }
-    println!("{} patches fit", patches.len());
+    println!("{fitting} patches fit");
     Ok(())
 }
 
-/// Every patch, by name.
-fn patches() -> Outcome<Vec<PathBuf>> {
-    let folder = sh::root().join("testdata/planted/qcow2");
+/// Every patch for a format, by name.
+fn patches(format: &Format) -> Outcome<Vec<PathBuf>> {
+    let folder = sh::root().join("testdata/planted").join(format.name);
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -111,36 +116,71 @@ fn copy_all(from: &Path, to: &Path) -> Outcome {
     Ok(())
 }
 
-/// Applies the patch to the copy, or takes it out again.
-fn apply(copy: &Path, patch: &Path, reverse: bool) -> Outcome {
-    let mut git = Command::new("git");
-    // Inside a checkout git would look for the paths from its root on.
-    git.current_dir(copy)
-        .env("GIT_CEILING_DIRECTORIES", copy.parent().unwrap_or(copy));
-    git.arg("apply");
-    if reverse {
-        git.arg("--reverse");
+/// A copy of the workspace, and where it is built.
+struct Copy {
+    workspace: PathBuf,
+    target: PathBuf,
+}
+
+impl Copy {
+    /// Plants one mistake; true when it is found.
+    fn plant(&self, format: &Format, patch: &Path) -> Outcome<bool> {
+        let name = name_of(patch);
+        let text = fs::read_to_string(patch).map_err(|error| error.to_string())?;
+        let about = text.lines().next().unwrap_or_default();
+        let start = Instant::now();
+        self.apply(patch, false)?;
+        if !self.build(format)? {
+            return Err(format!("{name} cannot be built"));
+        }
+        let is_found = !self.passes(format)?;
+        self.apply(patch, true)?;
+        let verdict = if is_found { "found" } else { "NOT FOUND" };
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{verdict:<9} {} {name} ({seconds:.0} s): {about}",
+            format.name
+        );
+        Ok(is_found)
     }
-    sh::output(git.arg(patch)).map(drop)
-}
 
-/// The tests of the copy, by name: what a crash leaves, then what a failing host does.
-fn tests(copy: &Path, target: &Path) -> Command {
-    let mut command = sh::cargo(&["test", "--quiet", "--locked", "--package", "qcow2-format"]);
-    command
-        .current_dir(copy)
-        .env("CARGO_TARGET_DIR", target)
-        .args(["--test", "write"]);
-    command
-}
+    /// Applies the patch, or takes it out again.
+    fn apply(&self, patch: &Path, reverse: bool) -> Outcome {
+        let mut git = Command::new("git");
+        // Inside a checkout git would look for the paths from its root on.
+        let ceiling = self.workspace.parent().unwrap_or(&self.workspace);
+        git.current_dir(&self.workspace)
+            .env("GIT_CEILING_DIRECTORIES", ceiling);
+        git.arg("apply");
+        if reverse {
+            git.arg("--reverse");
+        }
+        sh::output(git.arg(patch)).map(drop)
+    }
 
-fn build(copy: &Path, target: &Path) -> Outcome<bool> {
-    succeeds(tests(copy, target).arg("--no-run"))
-}
+    /// The tests of the copy.
+    fn tests(&self, format: &Format) -> Command {
+        let mut command = format.write_test(false);
+        command
+            .arg("--quiet")
+            .current_dir(&self.workspace)
+            .env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
 
-fn passes(copy: &Path, target: &Path) -> Outcome<bool> {
-    let mut command = tests(copy, target);
-    succeeds(command.args(["--", "crash::", "faults::"]))
+    fn build(&self, format: &Format) -> Outcome<bool> {
+        succeeds(self.tests(format).arg("--no-run"))
+    }
+
+    /// Part by part: what a crash leaves first, as it finds most.
+    fn passes(&self, format: &Format) -> Outcome<bool> {
+        for finder in format.finders {
+            if !succeeds(self.tests(format).args(["--", finder]))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn succeeds(command: &mut Command) -> Outcome<bool> {

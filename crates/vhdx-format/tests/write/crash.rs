@@ -15,7 +15,7 @@ fn every_state_a_crash_can_leave_is_an_image_with_what_was_flushed() {
     };
     let full = Plan {
         states: 4000,
-        random: 40,
+        random: 60,
         ..few
     };
     let plan = Plan::of_environment(few, full);

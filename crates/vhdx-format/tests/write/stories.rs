@@ -49,6 +49,7 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("every state of a child's block", every_state),
     ("the log wraps", || log_wraps(1)),
     ("the log wraps by entries of many sizes", || log_wraps(7)),
+    ("the log wraps by states alone", log_wraps_by_states),
     ("the log is full", log_full),
     ("the header switches", header_switch),
     ("a fixed disk", fixed),
@@ -387,6 +388,19 @@ fn log_wraps(pages: u64) -> Story {
                 // A page of the bitmap is 16 MiB of the disk.
                 d.write(page * 16 * MIB + flush * 1024, 512)?;
             }
+            d.flush()?;
+        }
+        d.write(3 * MIB, 512)
+    })
+}
+
+/// No byte of a guest is written, so that no flush has anything to make stable but tables.
+fn log_wraps_by_states() -> Story {
+    let disk = child(160 * MIB).block(3, full(3)).block(90, part(9, 7..90));
+    over(&disk, content(64), |d| {
+        d.write(150 * MIB, 512)?;
+        for block in 0..140 {
+            d.write_zeroes(block * MIB, MIB, UNMAP)?;
             d.flush()?;
         }
         d.write(3 * MIB, 512)
