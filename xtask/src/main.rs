@@ -85,8 +85,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "convert|qcow2 [MIB [ROUNDS]]",
-        about: "convert beside qemu-img, or use qcow2 images beside other engines; print the times",
+        arguments: "convert|qcow2|vhdx [MIB [ROUNDS]]",
+        about: "convert beside qemu-img, or use images beside other engines; print the times",
         run: bench::run,
     },
     Task {

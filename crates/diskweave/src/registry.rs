@@ -88,6 +88,10 @@ pub(crate) fn open_snapshot(
 /// An image to be made, of one of the formats this build writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each image that is made"
+)]
 pub enum NewImage {
     /// The disk's bytes and nothing else.
     Raw(RawOptions),
