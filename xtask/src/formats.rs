@@ -22,7 +22,7 @@ pub(crate) const FORMATS: &[Format] = &[
     Format {
         name: "vhdx",
         package: "vhdx-format",
-        finders: &["crash::", "rules::", "faults::"],
+        finders: &["rules::", "crash::", "faults::"],
     },
 ];
 

@@ -68,6 +68,9 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("a region table is torn", torn_region_table),
     ("gaps between the blocks", gaps),
     ("blocks in front of the tables", blocks_first),
+    ("a child of 256 MiB blocks", largest_blocks),
+    ("the file ends in its last block", short_file),
+    ("remains behind the last block", long_file),
     ("the disk grows and shrinks", grow_and_shrink),
     ("a fixed disk grows and shrinks", fixed_grows),
     ("a child grows over a longer parent", child_grows),
@@ -661,6 +664,58 @@ fn blocks_first() -> Story {
         d.flush()?;
         d.write(MIB, 700)
     })
+}
+
+/// The bits of one block fill 16 pages, and those of eight more than an entry holds.
+fn largest_blocks() -> Story {
+    let disk = (0..8).fold(child(8 * 256 * MIB).block_size(256 << 20), |disk, block| {
+        disk.stale_bitmap(block, 0xFF)
+    });
+    over(&disk, content(64), |d| {
+        for block in 0..8 {
+            d.write(block * 256 * MIB + 700, 700)?;
+        }
+        d.flush()?;
+        d.write(256 * MIB + 100 * MIB, 512)?;
+        d.discard(256 * MIB, 256 * MIB)?;
+        d.flush()?;
+        d.write(256 * MIB + 9000, 700)
+    })
+}
+
+/// What the disk has of its last block is all in the file, and no more.
+fn short_file() -> Story {
+    let size = 2 * MIB + 300 * 1024;
+    let disk = VhdxBuilder::new(size).block(0, full(1)).block(2, full(2));
+    let end = disk.layout().end;
+    alone(&disk.file_len(end - 700 * 1024), move |d| {
+        d.write(size - 700, 700)?;
+        d.flush()?;
+        d.write(MIB + 700, 700)?;
+        d.write_zeroes(2 * MIB + 4096, 8192, UNMAP)?;
+        d.flush()?;
+        d.control(Control::Resize(4 * MIB))?;
+        d.write(size - 100, 9000)?;
+        d.write(3 * MIB, 700)
+    })
+}
+
+/// What a crash left there is no part of the disk.
+fn long_file() -> Story {
+    let disk = filled(5, 2);
+    let mut image = Image::from(disk.build().to_vec());
+    image.write(image.len(), &content(2500));
+    let subject = Vhdx::of(&image, Vec::new());
+    let scenario = Scenario::new("", image, |d| {
+        d.write(2 * MIB + 700, 700)?;
+        d.flush()?;
+        d.write(3 * MIB + 700, 700)?;
+        d.write(4 * MIB + 700, 700)?;
+        d.discard(0, MIB)?;
+        d.flush()?;
+        d.write(100, 100)
+    });
+    (subject, scenario.content(disk_of(&disk, &[])))
 }
 
 fn grow_and_shrink() -> Story {
