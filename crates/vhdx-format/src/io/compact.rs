@@ -41,7 +41,8 @@ impl VhdxImage {
     /// lose their space (not in a fixed disk), others are moved towards the start of the file, which is
     /// cut at its end. The identity of the content stays, so that children find their parent.
     ///
-    /// `progress` counts the bytes of the disk that are stored.
+    /// `progress` counts the bytes of the disk that are stored. It may cancel: what was done until then
+    /// stays, which is the same disk in less space.
     ///
     /// # Errors
     /// Those of reading and writing; the image must be reopened then.
@@ -155,6 +156,8 @@ impl VhdxImage {
 
     fn move_from_behind(&self, engine: &Engine, end: u64, progress: &dyn Progress) -> Result<u64> {
         let mut moved = 0;
+        // Of bitmaps the pages in memory may be newer than the file; moving changes none of them.
+        self.settle()?;
         for found in self.bat_entries() {
             let (index, slot, entry) = found?;
             let (len, is_bitmap) = match (slot, entry.payload_state(), entry.bitmap_state()) {
@@ -177,10 +180,6 @@ impl VhdxImage {
             }
             if old + len <= end {
                 continue;
-            }
-            if is_bitmap {
-                // Its pages are in memory, perhaps newer than in the file.
-                self.settle()?;
             }
             let mut state = self.with_room(engine)?;
             let Some(new) = self.look_for_space(&mut state)?.take_below(old, len) else {
@@ -206,7 +205,16 @@ impl VhdxImage {
         let taken = self.taken_space()?;
         let mut log = engine.turn()?;
         let mut state = engine.lock();
-        let end = taken.end();
+        let mut end = taken.end();
+        if self.keeps_blocks() {
+            // Every block of a fixed disk is to find its place (§2.6.2.1).
+            let placed = self.bat_entries().filter(|found| {
+                let entry = found.as_ref().map(|(.., entry)| entry.payload_state());
+                matches!(entry, Ok(Some(PayloadState::FullyPresent)))
+            });
+            let missing = self.geometry.payload_blocks() - placed.count() as u64;
+            end += missing * self.geometry.block_size();
+        }
         if end < self.file_len() {
             self.storage.set_len(end)?;
             engine.poisoned_by(self.storage.sync(SyncKind::Full))?;

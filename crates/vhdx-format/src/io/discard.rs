@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use blockdev_core::{DiscardMode, ErrorKind, ExtentKind, Result, ZeroFlags, ZerosBelow};
+use blockdev_core::{DiscardMode, ErrorKind, Result, ZeroFlags, ZerosBelow};
 
 use super::engine::Engine;
 use super::write::Content;
@@ -44,8 +44,8 @@ impl VhdxImage {
         } else {
             PayloadState::NotPresent
         };
-        self.for_each_part(offset, len, |engine, part, run| {
-            if matches!(run, ExtentKind::Zero | ExtentKind::Absent) {
+        self.for_each_part(offset, len, |engine, part, source| {
+            if matches!(source, Source::Zero | Source::Absent) {
                 // Nothing is stored, and what is below stays as it is.
                 return Ok(Done::Run);
             }
@@ -72,11 +72,11 @@ impl VhdxImage {
         };
         // Sectors that are the parent's have nothing here that anybody sees, but none of them may
         // become present meanwhile.
-        engine.hold(&mut state, sectors.clone());
+        let held = engine.hold(&mut state, sectors.clone());
         drop(state);
         let outcome = self.put(place, block, &sectors, Content::Zeros(ONLY_UNMAP));
         engine.wrote();
-        engine.release(&mut engine.lock(), &sectors);
+        drop(held);
         match outcome {
             // A discard is leave to free space, not an order.
             Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
@@ -87,14 +87,18 @@ impl VhdxImage {
     /// Makes whole sectors those of the parent again.
     fn discard_to_parent(&self, offset: u64, len: u64) -> Result<()> {
         let guest = self.geometry.sectors_within(&(offset..offset + len));
-        self.for_each_part(guest.start, guest.end - guest.start, |engine, part, run| {
-            if run == ExtentKind::Absent {
-                return Ok(Done::Run);
-            }
-            self.announce(engine)?;
-            self.release_in_block(engine, &part)?;
-            Ok(Done::Part)
-        })
+        self.for_each_part(
+            guest.start,
+            guest.end - guest.start,
+            |engine, part, source| {
+                if source == Source::Absent {
+                    return Ok(Done::Run);
+                }
+                self.announce(engine)?;
+                self.release_in_block(engine, &part)?;
+                Ok(Done::Part)
+            },
+        )
     }
 
     fn release_in_block(&self, engine: &Engine, guest: &Range<u64>) -> Result<()> {
@@ -116,7 +120,12 @@ impl VhdxImage {
             Source::Data(place) => self.take_present(&mut state, block, place, guest, true),
             Source::Zero => {
                 let place = self.take_cleared(&mut state, block_size)?;
-                self.take_present(&mut state, block, place, guest, true)
+                let outcome = self.take_present(&mut state, block, place, guest, true);
+                if outcome.is_err() {
+                    self.look_for_space(&mut state)?
+                        .give_back(place, block_size);
+                }
+                outcome
             }
         }
     }

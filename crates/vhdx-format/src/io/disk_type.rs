@@ -72,6 +72,7 @@ impl VhdxImage {
         self.as_a_whole(|image| {
             image.announce_unseen(image.engine()?)?;
             image.take_over(below)?;
+            image.make_whole()?;
             image.flush_all()?;
             image.give_up_bitmaps()?;
             image.flush_all()?;
@@ -152,13 +153,13 @@ impl VhdxImage {
         let mut buffer = vec![0; usize::try_from(MIB).expect("1 MiB")];
         let mut at = 0;
         while at < size {
-            let run = self.next_run(at, size - at, ReadSemantics::Effective)?;
+            let block = self.geometry.block_of(at);
+            let whole = self.geometry.block_range_in_disk(block);
+            let run = self.next_run(at, whole.end - at, ReadSemantics::Effective)?;
             if run.kind != ExtentKind::Absent {
                 at += run.len;
                 continue;
             }
-            let block = self.geometry.block_of(at);
-            let whole = self.geometry.block_range_in_disk(block);
             let is_whole = at == whole.start && run.len >= whole.end - whole.start;
             if is_whole && below_is_zero(below, &whole, &mut buffer)? {
                 self.zero_by_state(engine, block, ZeroFlags::default(), PayloadState::Zero)?;
@@ -170,6 +171,23 @@ impl VhdxImage {
             below.read_at(piece, at)?;
             self.put_in_block(engine, at..end, Content::Bytes(piece), below)?;
             at = end;
+        }
+        Ok(())
+    }
+
+    /// Makes blocks fully present of which everything is there, though nobody had cause to notice.
+    fn make_whole(&self) -> Result<()> {
+        let engine = self.engine()?;
+        for found in self.bat_entries() {
+            let (_, BatSlot::Payload { block }, entry) = found? else {
+                continue;
+            };
+            if entry.payload_state() == Some(PayloadState::PartiallyPresent)
+                && self.geometry.block_len(block) > 0
+            {
+                let _room = self.with_room(engine)?;
+                self.set_payload(block, PayloadState::FullyPresent, entry.file_offset())?;
+            }
         }
         Ok(())
     }

@@ -43,20 +43,23 @@ impl VhdxImage {
         let geometry = self.geometry();
         let block = geometry.block_of(offset);
         let within = offset % geometry.block_size();
-        let page = self.tables().bat_page(geometry.payload_index(block))?;
-        let source = self
-            .source(&page, block, semantics)?
-            .expect("the page was asked for");
-        if let Source::Partial(place) = source {
+        let index = geometry.payload_index(block);
+        let mut page = self.tables().bat_page(index)?;
+        let source = loop {
+            let source = self
+                .source(&page, block, semantics)?
+                .expect("the page was asked for");
+            let Source::Partial(place) = source else {
+                break source;
+            };
             let run = self.partial_step(offset, len.min(geometry.block_size() - within), place)?;
-            let index = geometry.payload_index(block);
+            // The block may get another place between the two looks: these bits are not its own then.
             let again = self.tables().bat_page(index)?;
             if again.entry(index) == page.entry(index) {
                 return Ok(run);
             }
-            // The block got another place between the two looks: these bits may not be its own.
-            return self.step(offset, len, semantics);
-        }
+            page = again;
+        };
         let mut run = extent(source, within, geometry.block_size() - within);
         let mut last = page.entry(geometry.payload_index(block));
         let mut next = block + 1;

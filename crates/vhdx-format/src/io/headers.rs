@@ -5,9 +5,8 @@ use std::sync::PoisonError;
 use blockdev_core::{Result, Storage, SyncKind};
 use uuid::Uuid;
 
-use super::inspect;
 use crate::image::VhdxImage;
-use crate::meta::headers::{HeaderCopy, Headers, successor};
+use crate::meta::headers::{HeaderCopy, Headers, LOG_VERSION, successor};
 use crate::ondisk::header::OFFSETS;
 
 /// What an update of the header changes; all else stays.
@@ -34,13 +33,18 @@ pub(crate) fn update_headers(
         file_write_guid: change.file_write_guid.unwrap_or(current.file_write_guid),
         data_write_guid: change.data_write_guid.unwrap_or(current.data_write_guid),
         log_guid: change.log_guid.unwrap_or(current.log_guid),
+        // That of the entries that are written here. Without entries it may be another.
+        log_version: LOG_VERSION,
         ..*current
     };
+    let mut copies = headers.copies;
     for (ahead, slot) in [(1, other), (2, 1 - other)] {
-        storage.write_at(&successor(&changed, ahead), OFFSETS[slot])?;
+        let bytes = successor(&changed, ahead);
+        storage.write_at(&bytes, OFFSETS[slot])?;
         storage.sync(SyncKind::Full)?;
+        copies[slot] = HeaderCopy::decode(&bytes, OFFSETS[slot]);
     }
-    inspect::headers(storage)
+    Ok(Headers::choose(copies))
 }
 
 impl VhdxImage {

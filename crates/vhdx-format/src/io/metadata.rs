@@ -36,24 +36,23 @@ impl VhdxImage {
         if most + pages(table.len()) > engine.most_pages() {
             return Err(full("the log"));
         }
-        {
-            let _whole = engine.lock();
-            for (at, bytes) in &placed {
-                self.tables.pages().put(region.start() + at, bytes)?;
+        self.as_a_whole(|image| {
+            {
+                let _whole = image.engine()?.lock();
+                for (at, bytes) in &placed {
+                    image.tables.pages().put(region.start() + at, bytes)?;
+                }
+                image.tables.pages().put(region.start(), &table)?;
             }
-            self.tables.pages().put(region.start(), &table)?;
-        }
-        // What is read back is what other readers find.
-        self.settle()?;
-        let (table, items) = load_metadata(&*self.storage, region, false)?;
-        let sector = items.logical_sector_size;
-        self.refs = items
-            .parent_locator
-            .iter()
-            .map(|l| l.file_ref(sector))
-            .collect();
-        self.structures.metadata_table = table;
-        self.structures.items = items;
-        Ok(())
+            // What is read back is what other readers find.
+            image.settle()?;
+            let (table, items) = load_metadata(&*image.storage, region, false)?;
+            let sector = items.logical_sector_size;
+            let locator = items.parent_locator.iter();
+            image.refs = locator.map(|locator| locator.file_ref(sector)).collect();
+            image.structures.metadata_table = table;
+            image.structures.items = items;
+            Ok(())
+        })
     }
 }

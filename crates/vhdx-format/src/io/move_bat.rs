@@ -39,6 +39,8 @@ impl VhdxImage {
             self.take_cleared(&mut state, needed)?
         };
         self.copy_stored(old.file_offset, new, u64::from(old.length))?;
+        // Pages of an earlier life of the place may be known.
+        self.tables.pages().changed_in_place(new, needed)?;
         let mut table = vec![0; region_table::BYTES];
         let current = self.structures.region_tables.current()?.offset;
         self.storage.read_zero_padded(&mut table, current)?;

@@ -150,7 +150,12 @@ impl Pages {
     /// Takes note that `len` bytes from `offset`, whole pages of which none is changed here, were written
     /// in the file by somebody else.
     pub(crate) fn changed_in_place(&self, offset: u64, len: u64) -> Result<()> {
-        self.applied.fetch_add(1, Ordering::AcqRel);
+        // Whoever reads one of them just now does not keep it.
+        drop({
+            let map = self.write();
+            self.applied.fetch_add(1, Ordering::AcqRel);
+            map
+        });
         for number in offset / PAGE..(offset + len) / PAGE {
             if self.kept.cached(number).is_some() {
                 let mut page = Arc::new([0; PAGE_BYTES]);

@@ -3,8 +3,8 @@
 //! ```text
 //!   1  the log is replayed, as by every writable open
 //!   2  a torn header is written anew from the one that holds
-//!   3  one log entry: a damaged region table from the one that holds, reserved bits cleared,
-//!      entries of the BAT that lead nowhere made UNDEFINED
+//!   3  through the log: a damaged region table is made what the one that holds says, reserved bits
+//!      are cleared, entries of the BAT that lead nowhere are made UNDEFINED
 //! ```
 //!
 //! A crash leaves an image that is repaired again.
@@ -65,7 +65,9 @@ pub fn repair(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Repair
     if (before.corruptions > 0 || before.warnings > 0 || is_dirty || is_torn)
         && let Ok(image) = VhdxImage::open(Arc::clone(&storage), &writable)
     {
-        image.repair(is_torn, &mut lost)?;
+        // A repair that failed in its middle is not logged when the image goes out of use.
+        let repaired = image.repair(is_torn, &mut lost);
+        image.engine()?.poisoned_by(repaired)?;
         image.finish()?;
     }
     let after = check(storage, options)?;
@@ -134,7 +136,7 @@ impl VhdxImage {
             let mut loses = false;
             let right = match slot {
                 BatSlot::Payload { block } => {
-                    let right = self.right_payload(&mut space, index, block, entry);
+                    let right = self.right_payload(&mut space, index, block, entry)?;
                     if right.is_none() {
                         loses = true;
                         lost.add(block);
@@ -154,34 +156,43 @@ impl VhdxImage {
     }
 
     /// What the entry of a payload block should be; `None` when its content is lost.
+    ///
+    /// # Errors
+    /// Those of reading: what cannot be read now is not lost.
     fn right_payload(
         &self,
         space: &mut Space,
         index: u64,
         block: u64,
         entry: BatEntry,
-    ) -> Option<BatEntry> {
+    ) -> Result<Option<BatEntry>> {
         let needed = self.geometry.block_len(block);
         if needed == 0 {
-            return Some(BatEntry::default());
+            return Ok(Some(BatEntry::default()));
         }
         let offset = self.tables.entry_offset(index);
         let semantics = ReadSemantics::Effective;
-        let source = payload_source(entry, offset, block, needed, self.frame(), semantics).ok()?;
+        let source = payload_source(entry, offset, block, needed, self.frame(), semantics);
+        let (Ok(source), Some(state)) = (source, entry.payload_state()) else {
+            return Ok(None);
+        };
         if let Source::Partial(_) = source {
             let chunk = self.geometry.chunk_of(block);
             let index = self.geometry.bitmap_index(chunk);
-            let (_, bitmap) = self.bat_entry(index).ok()??;
+            let bitmap = self
+                .bat_entry(index)?
+                .map_or_else(BatEntry::default, |(_, b)| b);
             let offset = self.tables.entry_offset(index);
-            bitmap_place(bitmap, offset, chunk, self.file_len()).ok()?;
+            if bitmap_place(bitmap, offset, chunk, self.file_len()).is_err() {
+                return Ok(None);
+            }
         }
         if let Source::Data(place) | Source::Partial(place) = source
             && space.take(place, self.geometry.block_size()).is_some()
         {
-            return None;
+            return Ok(None);
         }
-        let state = entry.payload_state()?;
-        Some(BatEntry::payload(state, entry.file_offset()))
+        Ok(Some(BatEntry::payload(state, entry.file_offset())))
     }
 
     fn right_bitmap(&self, space: &mut Space, index: u64, chunk: u64, entry: BatEntry) -> BatEntry {

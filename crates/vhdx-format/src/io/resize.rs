@@ -60,16 +60,13 @@ impl VhdxImage {
     }
 
     fn shrink(&mut self, new: Geometry) -> Result<()> {
-        let entries = self.tables.entries();
+        let (old, entries) = (self.geometry, self.tables.entries());
         self.put_size(new.virtual_size())?;
         self.flush_all()?;
         self.become_of(new);
         // Of the longer table, of which the disk no longer knows.
         let first = new.bat_entries(false);
-        self.clear_entries(first..entries, |slot| match slot {
-            BatSlot::Payload { block } => block >= new.payload_blocks(),
-            BatSlot::Bitmap { chunk } => chunk >= new.bitmap_blocks(),
-        })?;
+        self.clear_entries(first..entries, &old, &new)?;
         self.flush_all()
     }
 
@@ -114,20 +111,20 @@ impl VhdxImage {
         self.tables.pages().put(offset, &size.to_le_bytes())
     }
 
-    /// Clears the entries of `range` that `wanted` names, and gives up what they refer to.
-    fn clear_entries(&self, range: Range<u64>, wanted: impl Fn(BatSlot) -> bool) -> Result<()> {
+    /// Clears the entries of `range` for what is behind the disk `new`, and gives up what they refer
+    /// to, as far as it was of the disk `old`.
+    fn clear_entries(&self, range: Range<u64>, old: &Geometry, new: &Geometry) -> Result<()> {
         self.change_entries(range, |state, slot, entry| {
-            if !wanted(slot) {
-                return None;
-            }
             let place = entry.file_offset();
             match (slot, entry.payload_state(), entry.bitmap_state()) {
+                (BatSlot::Payload { block }, ..) if block < new.payload_blocks() => return None,
+                (BatSlot::Bitmap { chunk }, ..) if chunk < new.bitmap_blocks() => return None,
                 (
-                    BatSlot::Payload { .. },
+                    BatSlot::Payload { block },
                     Some(PayloadState::FullyPresent | PayloadState::PartiallyPresent),
                     _,
-                ) => state.free_later(place, self.geometry.block_size()),
-                (BatSlot::Bitmap { .. }, _, Some(BitmapState::Present)) => {
+                ) if block < old.payload_blocks() => state.free_later(place, old.block_size()),
+                (BatSlot::Bitmap { .. }, _, Some(BitmapState::Present)) if self.has_parent() => {
                     state.free_metadata_later(place, BITMAP_BLOCK_BYTES);
                 }
                 _ => {}

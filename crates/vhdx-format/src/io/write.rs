@@ -30,8 +30,6 @@ pub(crate) enum Content<'a> {
 struct Arrival {
     block: u64,
     guest: Range<u64>,
-    /// What others are kept from meanwhile.
-    held: Range<u64>,
     /// Where the block is.
     place: u64,
     kind: ArrivalKind,
@@ -120,25 +118,22 @@ impl VhdxImage {
                 (found.place, kind)
             }
         };
-        engine.hold(&mut state, held.clone());
+        let _held = engine.hold(&mut state, held);
         drop(state);
         let arrival = Arrival {
             block,
             guest,
-            held,
             place,
             kind,
         };
-        // Whatever happens, others are let in again: they wait for it.
         let outcome = self
             .fill(engine, &arrival, content, below)
             .and_then(|()| self.map(engine, &arrival));
-        let mut state = engine.lock();
         if outcome.is_err() && arrival.kind != ArrivalKind::Sectors {
             let len = self.geometry.block_size();
+            let mut state = engine.lock();
             self.look_for_space(&mut state)?.give_back(place, len);
         }
-        engine.release(&mut state, &arrival.held);
         outcome
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use blockdev_core::{Below, ErrorKind, ExtentKind, Result, ZeroFlags};
+use blockdev_core::{Below, ErrorKind, Result, ZeroFlags};
 
 use super::engine::Engine;
 use super::write::Content;
@@ -23,11 +23,11 @@ impl VhdxImage {
             may_unmap: flags.may_unmap && !self.keeps_blocks(),
             ..flags
         };
-        self.for_each_part(offset, len, |engine, part, run| {
-            let is_zero = match run {
-                ExtentKind::Zero => true,
-                ExtentKind::Absent => !self.has_parent(),
-                ExtentKind::Data | ExtentKind::Compressed => false,
+        self.for_each_part(offset, len, |engine, part, source| {
+            let is_zero = match source {
+                Source::Zero => true,
+                Source::Absent => !self.has_parent(),
+                Source::Data(_) | Source::Partial(_) => false,
             };
             if is_zero {
                 return Ok(Done::Run);
@@ -100,26 +100,26 @@ impl VhdxImage {
         self.disk_type() == DiskType::Fixed
     }
 
-    /// Goes through the range by `visit`, which is shown each block's part of it and what the run
-    /// is that begins there, and says how far it came.
+    /// Goes through the range by `visit`, which is shown each block's part of it and where the block
+    /// comes from, and says how far it came.
     pub(crate) fn for_each_part(
         &self,
         offset: u64,
         len: u64,
-        visit: impl Fn(&Engine, Range<u64>, ExtentKind) -> Result<Done>,
+        visit: impl Fn(&Engine, Range<u64>, Source) -> Result<Done>,
     ) -> Result<()> {
         let engine = self.engine()?;
         let end = offset + len;
         let mut at = offset;
         while at < end {
             let _pin = engine.pins.enter();
-            let run = self.next_run(at, end - at, ReadSemantics::Effective)?;
-            let block = self.geometry.block_range(self.geometry.block_of(at));
-            let part = at..end.min(block.end);
+            let block = self.geometry.block_of(at);
+            let part = at..end.min(self.geometry.block_range(block).end);
             let part_end = part.end;
-            at = match visit(engine, part, run.kind)? {
-                Done::Run => at + run.len,
+            at = match visit(engine, part, self.block_source(block)?)? {
                 Done::Part => part_end,
+                // Blocks like this one may go on for long.
+                Done::Run => at + self.next_run(at, end - at, ReadSemantics::Effective)?.len,
             };
         }
         Ok(())

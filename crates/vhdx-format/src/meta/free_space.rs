@@ -10,8 +10,10 @@ use crate::ondisk::MIB;
 pub(crate) struct FreeSpace {
     /// Gaps below `end`.
     gaps: FreeRuns,
-    /// Nothing lies here or behind, in bytes: a whole number of MiB.
+    /// No block lies here or behind, in bytes: a whole number of MiB.
     end: u64,
+    /// Regions that other programs put behind `end`, the last first: they are gone around.
+    behind: Vec<ByteRange>,
 }
 
 /// Space found for a block.
@@ -26,12 +28,14 @@ pub(crate) struct Found {
 impl FreeSpace {
     /// What `taken` leaves free. Nothing is fresh below `file_len`, whatever it is.
     pub(crate) fn new(taken: &Space, file_len: u64) -> Self {
-        let end = taken.end().max(file_len).next_multiple_of(MIB);
+        let end = taken.blocks_end().max(file_len).next_multiple_of(MIB);
         let mut gaps = FreeRuns::default();
         taken.for_each_gap(end, |gap: ByteRange| {
-            gaps.insert(gap.start() / MIB, gap.len() / MIB)
+            gaps.insert(gap.start() / MIB, gap.len() / MIB);
         });
-        Self { gaps, end }
+        let mut behind: Vec<ByteRange> = taken.fixed_behind(end).collect();
+        behind.reverse();
+        Self { gaps, end, behind }
     }
 
     /// One past the last byte ever given out or in use.
@@ -46,6 +50,12 @@ impl FreeSpace {
             let place = first * MIB;
             let is_fresh = false;
             return Found { place, is_fresh };
+        }
+        while let Some(region) = self.behind.last()
+            && region.start() < self.end + len
+        {
+            self.end = self.end.max(region.end().next_multiple_of(MIB));
+            self.behind.pop();
         }
         let place = self.end;
         self.end += len;
@@ -105,6 +115,22 @@ mod tests {
         free.give_back(9 * MIB, 2 * MIB);
         assert_eq!(take(&mut free, 1), (9, false));
         assert_eq!(take(&mut free, 2), (15, true));
+    }
+
+    #[test]
+    fn regions_behind_the_end_are_gone_around() {
+        let far = ByteRange::new(20 * MIB, MIB).unwrap();
+        let mut taken = Space::new(vec![(far, "a region".to_owned())]);
+        taken.take(4 * MIB, MIB);
+        let mut free = FreeSpace::new(&taken, 5 * MIB);
+        assert_eq!(free.take(4 * MIB).place, 0, "a gap");
+        assert_eq!(free.take(14 * MIB).place, 5 * MIB);
+        assert_eq!(
+            free.end(),
+            19 * MIB,
+            "the file is not longer than it must be"
+        );
+        assert_eq!(free.take(2 * MIB).place, 21 * MIB);
     }
 
     #[test]

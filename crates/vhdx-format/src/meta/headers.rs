@@ -12,7 +12,7 @@ use crate::ondisk::{HEADER_SECTION_BYTES, MIB, read};
 /// Version of the format this library follows.
 const VERSION: u16 = 1;
 /// Version of the log this library follows.
-const LOG_VERSION: u16 = 0;
+pub(crate) const LOG_VERSION: u16 = 0;
 
 /// One copy of the header, as it lies in the file: valid or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub(crate) struct Space {
     fixed: Vec<(ByteRange, String)>,
     pages: BTreeMap<u64, [u64; PAGE_WORDS]>,
     end: u64,
+    blocks_end: u64,
     incomplete: bool,
 }
 
@@ -38,6 +39,7 @@ impl Space {
             fixed,
             pages: BTreeMap::new(),
             end,
+            blocks_end: 0,
             incomplete: false,
         }
     }
@@ -45,6 +47,17 @@ impl Space {
     /// End of the last structure or block.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Structures that end behind byte `at`, in order of place.
+    pub(crate) fn fixed_behind(&self, at: u64) -> impl Iterator<Item = ByteRange> + '_ {
+        let fixed = self.fixed.iter().map(|(range, _)| *range);
+        fixed.filter(move |range| range.end() > at)
+    }
+
+    /// End of the last block, 0 without any.
+    pub(crate) fn blocks_end(&self) -> u64 {
+        self.blocks_end
     }
 
     /// True when blocks are spread over more space than can be accounted for.
@@ -57,6 +70,7 @@ impl Space {
     pub(crate) fn take(&mut self, place: u64, len: u64) -> Option<&str> {
         let range = ByteRange::new(place, len)?;
         self.end = self.end.max(range.end());
+        self.blocks_end = self.blocks_end.max(range.end());
         let again = self.mark(range).then_some("another block");
         self.fixed_at(range).or(again)
     }
@@ -68,6 +82,7 @@ impl Space {
         };
         if self.fixed_at(range).is_none() && !self.is_marked(range) {
             self.end = self.end.max(range.end());
+            self.blocks_end = self.blocks_end.max(range.end());
             self.mark(range);
         }
     }

@@ -135,6 +135,9 @@ impl VhdxImage {
         }
         log.write(&*self.storage, &placement, batch, self.file_len())?;
         engine.poisoned_by(self.storage.sync(SyncKind::Data))?;
+        // §2.2.2 has the header name a log before its space is written to. Between the two there would
+        // be a header that names a log without a valid entry, which makes the file one that does not
+        // open; while it names none, nobody looks at what is in the log.
         if let Some(guid) = log.unnamed() {
             let change = HeaderChange {
                 log_guid: Some(guid),

@@ -111,6 +111,10 @@ impl VhdxImage {
             return self.bitmap_of(chunk);
         }
         let place = self.take_cleared(state, BITMAP_BLOCK_BYTES)?;
+        // Pages of an earlier life of the place may be known.
+        self.tables
+            .pages()
+            .changed_in_place(place, BITMAP_BLOCK_BYTES)?;
         self.set_entry(index, BatEntry::bitmap(place))?;
         Ok(place)
     }

@@ -61,7 +61,7 @@ pub(crate) struct State {
     space: Option<FreeSpace>,
     /// The header has a FileWriteGuid of this open.
     is_opened_for_change: bool,
-    /// Guest bytes that become present.
+    /// Guest bytes that become present; each is [`Held`] by somebody.
     busy: Vec<Range<u64>>,
     /// Given up by changes of the open batch.
     freed: Vec<Freed>,
@@ -82,6 +82,24 @@ struct Freed {
     epoch: u64,
 }
 
+/// Guest bytes from which others are kept. Dropped without the state being held.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    engine: &'a Engine,
+    guest: Range<u64>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.engine.lock();
+        if let Some(at) = state.busy.iter().position(|busy| *busy == self.guest) {
+            state.busy.swap_remove(at);
+        }
+        drop(state);
+        self.engine.settled.notify_all();
+    }
+}
+
 impl State {
     /// Takes `space` for what is free.
     pub(crate) fn set_space(&mut self, space: FreeSpace) {
@@ -96,20 +114,26 @@ impl State {
 
     /// Gives up `len` bytes at `place` as soon as the open batch is stable.
     pub(crate) fn free_later(&mut self, place: u64, len: u64) {
-        self.freed.push(Freed {
-            place,
-            len,
-            was_logged: false,
-            epoch: 0,
-        });
+        self.freed_run(place, len, false);
     }
 
     /// The same for metadata, which nothing may take the place of before the log is another one.
     pub(crate) fn free_metadata_later(&mut self, place: u64, len: u64) {
+        self.freed_run(place, len, true);
+    }
+
+    fn freed_run(&mut self, place: u64, len: u64, was_logged: bool) {
+        if let Some(last) = self.freed.last_mut()
+            && last.place + last.len == place
+            && last.was_logged == was_logged
+        {
+            last.len += len;
+            return;
+        }
         self.freed.push(Freed {
             place,
             len,
-            was_logged: true,
+            was_logged,
             epoch: 0,
         });
     }
@@ -153,16 +177,13 @@ impl Engine {
         state
     }
 
-    /// Keeps others from these guest bytes until [`release`](Self::release).
-    pub(crate) fn hold(&self, state: &mut State, guest: Range<u64>) {
-        state.busy.push(guest);
-    }
-
-    pub(crate) fn release(&self, state: &mut State, guest: &Range<u64>) {
-        if let Some(at) = state.busy.iter().position(|busy| busy == guest) {
-            state.busy.swap_remove(at);
+    /// Keeps others from these guest bytes for as long as what this gives lives.
+    pub(crate) fn hold(&self, state: &mut State, guest: Range<u64>) -> Held<'_> {
+        state.busy.push(guest.clone());
+        Held {
+            engine: self,
+            guest,
         }
-        self.settled.notify_all();
     }
 
     /// Notes that bytes were written which the next barrier is for.

@@ -17,7 +17,8 @@ impl VhdxImage {
     /// not be written where two blocks, or a block and a structure, overlap.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when something overlaps, and as reading the BAT.
+    /// [`Corrupt`](ErrorKind::Corrupt) when something overlaps or reaches past the end of the file, and
+    /// as reading the BAT.
     pub(crate) fn look_for_space<'a>(&self, state: &'a mut State) -> Result<&'a mut FreeSpace> {
         if state.space.is_none() {
             state.space = Some(self.find_space()?);
@@ -35,41 +36,55 @@ impl VhdxImage {
     /// As [`look_for_space`](Self::look_for_space).
     pub(crate) fn taken_space(&self) -> Result<Space> {
         let mut taken = Space::new(self.fixed_structures());
-        // What blocks without content keep is theirs only if nobody else has it.
-        let mut kept = Vec::new();
+        let mut is_kept = false;
         for found in self.bat_entries() {
             let (index, slot, entry) = found?;
-            let (what, len, present) = match slot {
+            let (what, number, len, needed, is_present) = match slot {
                 BatSlot::Payload { block } => {
-                    let present = matches!(
+                    let (len, needed) =
+                        (self.geometry.block_size(), self.geometry.block_len(block));
+                    let is_present = matches!(
                         entry.payload_state(),
                         Some(PayloadState::FullyPresent | PayloadState::PartiallyPresent)
                     );
                     // What is left behind the end of a disk that was longer is nobody's.
-                    let present = present && self.geometry.block_len(block) > 0;
                     (
                         "payload block",
-                        self.geometry.block_size(),
-                        (block, present),
+                        block,
+                        len,
+                        needed,
+                        is_present && needed > 0,
                     )
                 }
                 BatSlot::Bitmap { chunk } => {
-                    let present = entry.bitmap_state() == Some(BitmapState::Present);
-                    ("sector bitmap block", BITMAP_BLOCK_BYTES, (chunk, present))
+                    let is_present = entry.bitmap_state() == Some(BitmapState::Present);
+                    let len = BITMAP_BLOCK_BYTES;
+                    ("sector bitmap block", chunk, len, len, is_present)
                 }
             };
-            let (number, is_present) = present;
             let place = entry.file_offset();
             if !is_present {
-                if place >= HEADER_SECTION_BYTES && place < self.file_len() {
-                    kept.push((place, len));
-                }
+                is_kept |= place > 0;
                 continue;
+            }
+            let offset = self.tables.entry_offset(index);
+            // Were the file to grow, what is missing would be there, as zeros.
+            if place
+                .checked_add(needed)
+                .is_none_or(|end| end > self.file_len())
+            {
+                return Err(VhdxError::Block {
+                    offset,
+                    what: format!("{what} {number}"),
+                    place,
+                    problem: "reaches past the end of the file".into(),
+                }
+                .into());
             }
             if let Some(other) = taken.take(place, len) {
                 return Err(VhdxError::Overlap {
                     structure: "BAT entry",
-                    offset: self.tables.entry_offset(index),
+                    offset,
                     what: format!("{what} {number} at {place:#x}"),
                     other: other.to_owned(),
                 }
@@ -80,10 +95,26 @@ impl VhdxImage {
             let text = "blocks lie too far apart to be accounted for";
             return Err(blockdev_core::Error::new(ErrorKind::LimitExceeded, text));
         }
-        for (place, len) in kept {
-            taken.take_if_free(place, len);
+        if is_kept {
+            self.take_what_is_kept(&mut taken)?;
         }
         Ok(taken)
+    }
+
+    /// Takes the places that blocks without content keep: theirs only if nobody else has them.
+    fn take_what_is_kept(&self, taken: &mut Space) -> Result<()> {
+        for found in self.bat_entries() {
+            let (_, slot, entry) = found?;
+            let len = match slot {
+                BatSlot::Payload { .. } => self.geometry.block_size(),
+                BatSlot::Bitmap { .. } => BITMAP_BLOCK_BYTES,
+            };
+            let place = entry.file_offset();
+            if place >= HEADER_SECTION_BYTES && place < self.file_len() {
+                taken.take_if_free(place, len);
+            }
+        }
+        Ok(())
     }
 
     /// Everything but blocks that has a place in the file.
@@ -122,9 +153,12 @@ impl VhdxImage {
     pub(crate) fn take_cleared(&self, state: &mut State, len: u64) -> Result<u64> {
         let found = self.take_space(state, len)?;
         if !found.is_fresh {
-            self.clear_space(found.place, len)?;
+            let outcome = self.clear_space(found.place, len);
             self.engine()?.wrote();
-            self.tables.pages().changed_in_place(found.place, len)?;
+            if let Err(error) = outcome {
+                self.look_for_space(state)?.give_back(found.place, len);
+                return Err(error);
+            }
         }
         Ok(found.place)
     }
