@@ -106,7 +106,7 @@ pub(super) fn open(root: &Path, name: &Path, options: FileOptions) -> Result<Fil
 }
 
 #[cfg(unix)]
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::os::unix::fs::symlink;
 

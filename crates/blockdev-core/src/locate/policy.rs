@@ -188,7 +188,7 @@ fn below(root: &Path, dir: &Path) -> Result<PathBuf> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
     use crate::NameKind;

@@ -291,7 +291,7 @@ pub(super) fn path_identity(path: &Path) -> Option<FileId> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
     use crate::StorageExt;

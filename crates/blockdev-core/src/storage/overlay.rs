@@ -310,7 +310,7 @@ impl Storage for OverlayStorage {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 mod tests {
     use proptest::prelude::*;
 

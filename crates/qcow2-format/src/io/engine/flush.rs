@@ -1,13 +1,13 @@
 //! Making everything that was acknowledged stable.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use blockdev_core::{Result, SyncKind};
 
 use super::{Engine, Freed, State};
 use crate::image::Qcow2Image;
 use crate::io::pages::Stage;
+use crate::sync::atomic::Ordering;
 
 /// Changed pages kept in memory between flushes: 16 MiB.
 const MOST_PENDING: usize = 4096;
