@@ -317,10 +317,17 @@ fn what_is_given_up_is_whole_until_its_readers_are_gone() {
             disk.write(8, 4, 2);
             disk.flush(&[(8, Seen::Turn(2)), (11, Seen::Turn(2))]);
         },
+        |disk| {
+            for first in [4, 6, 12] {
+                disk.write(first, 2, 2);
+                assert_eq!([0, 1].map(|n| disk.seen(first + n)), [Seen::Turn(2); 2]);
+            }
+        },
     ];
     together("a reader of what is given up", image, guests, |disk| {
         assert_eq!([0, 3].map(|sector| disk.seen(sector)), [Seen::Absent; 2]);
-        assert_eq!([8, 11].map(|sector| disk.seen(sector)), [Seen::Turn(2); 2]);
+        let there = [4, 5, 6, 7, 8, 11, 12, 13].map(|sector| disk.seen(sector));
+        assert_eq!(there, [Seen::Turn(2); 8]);
     });
 }
 
@@ -374,6 +381,37 @@ fn packed_clusters_are_replaced_under_their_readers() {
         let expected = [3, 3, 2, 1, 2, 2].map(Seen::Turn);
         assert_eq!([0, 1, 2, 3, 4, 5].map(|sector| disk.seen(sector)), expected);
     });
+}
+
+/// What is copied along with a neighbour's sector does not come back.
+#[test]
+fn a_copy_does_not_bring_back_what_was_replaced_meanwhile() {
+    let image = image(options(), fill_and_keep);
+    let guests: &[fn(&Disk)] = &[
+        |disk| {
+            disk.write(0, 1, 2);
+            disk.write(2, 1, 2);
+        },
+        |disk| {
+            disk.zero(0, 2, false);
+            assert_eq!(disk.seen(1), Seen::Zeros);
+        },
+        |disk| {
+            disk.pack(2, 3);
+            assert_eq!(disk.seen(3), Seen::Turn(3));
+        },
+    ];
+    together(
+        "whole clusters replaced beside a copy",
+        image,
+        guests,
+        |disk| {
+            assert_eq!(
+                [1, 3].map(|sector| disk.seen(sector)),
+                [Seen::Zeros, Seen::Turn(3)]
+            );
+        },
+    );
 }
 
 /// A guest by chance: sectors of its own in clusters that it shares, and a cluster of its own.
