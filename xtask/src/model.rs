@@ -3,7 +3,6 @@
 //! The crates are built with `--cfg shuttle`, by which their locks and counters become the model's;
 //! what is built lies apart, as everything would be built anew each time.
 
-use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -50,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// The tests of the workspace at `root` that the model runs, by name.
 pub(crate) fn tests(root: &Path, target: &Path) -> Command {
-    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_else(OsString::new);
+    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
     flags.push(" --cfg shuttle");
     let mut command = sh::cargo(&["test", "--quiet", "--locked", "--lib"]);
     command

@@ -235,7 +235,8 @@ impl Drop for CacheOwner {
 #[cfg(all(test, shuttle))]
 mod model;
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::ErrorKind;

@@ -106,7 +106,8 @@ pub(super) fn open(root: &Path, name: &Path, options: FileOptions) -> Result<Fil
 }
 
 #[cfg(unix)]
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use std::os::unix::fs::symlink;
 

@@ -188,7 +188,8 @@ fn below(root: &Path, dir: &Path) -> Result<PathBuf> {
     })
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::NameKind;

@@ -291,7 +291,8 @@ pub(super) fn path_identity(path: &Path) -> Option<FileId> {
     })
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::StorageExt;

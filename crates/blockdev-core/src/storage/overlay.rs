@@ -310,7 +310,8 @@ impl Storage for OverlayStorage {
     }
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use proptest::prelude::*;
 

@@ -105,7 +105,7 @@ enum Seen {
 
 /// What `sector` of `image` reads as; nothing of it is another's.
 fn seen(image: &Qcow2Image, sector: u64) -> Seen {
-    let (mut buf, mut holes) = ([0xEE; SECTOR as usize], Holes::new());
+    let (mut buf, mut holes) = ([0xEE; 512], Holes::new());
     image
         .read_at(&mut buf, sector * SECTOR, &mut holes)
         .expect("it reads");
