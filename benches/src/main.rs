@@ -1,26 +1,33 @@
-//! qcow2 images under random and sequential requests: this project's engine beside others, the same
-//! jobs in turn, in one run. `cargo xtask bench qcow2` calls it.
+//! Images under random and sequential requests: this project's engines beside others, the same jobs in
+//! turn, in one run. `cargo xtask bench qcow2` and `cargo xtask bench vhdx` call it.
 //!
 //! ```text
-//!   for each job:  round 1  ours, imago, qcow2-rs, qemu-img, plain file
-//!                  round 2  the same                                       … and the least time counts
+//!   each engine writes and is read back: whether it is fast at the right thing
+//!   for each job:  round 1  ours, others, qemu-img, plain file
+//!                  round 2  the same                            … and the best rate counts
 //! ```
 //!
 //! Requests go through the host's page cache, where the image lies already. What is timed are the
 //! requests, with neither opening nor closing.
 
+mod content;
 mod engine;
 mod job;
+mod place;
 mod qemu;
+mod suite;
 mod table;
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use place::Place;
+use suite::Suite;
+
 /// What anything here ends with: a result, or why there is none.
 type Outcome<T = ()> = Result<T, String>;
 
-const USAGE: &str = "usage: diskweave-benches DIRECTORY MIB ROUNDS [JOB]";
+const USAGE: &str = "usage: diskweave-benches qcow2|vhdx DIRECTORY MIB ROUNDS [JOB]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,23 +41,26 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Outcome {
-    let (dir, mib, rounds, wanted) = match arguments {
-        [dir, mib, rounds] => (dir, mib, rounds, ""),
-        [dir, mib, rounds, wanted] => (dir, mib, rounds, wanted.as_str()),
+    let (format, dir, mib, rounds, wanted) = match arguments {
+        [format, dir, mib, rounds] => (format, dir, mib, rounds, ""),
+        [format, dir, mib, rounds, wanted] => (format, dir, mib, rounds, wanted.as_str()),
         _ => return Err(USAGE.into()),
     };
     let number = |text: &String| {
         let number = text.parse::<u64>().ok().filter(|number| *number > 0);
         number.ok_or_else(|| format!("{text:?} is no number above 0\n{USAGE}"))
     };
+    let suite = Suite::of(format).ok_or(USAGE)?;
     let (size, rounds) = (number(mib)? << 20, number(rounds)?);
-    let bench = job::Bench::prepare(Path::new(dir), size)?;
-    table::head();
-    for job in job::all(size) {
+    let place = Place::prepare(Path::new(dir), suite, size)?;
+    content::check(&place);
+    table::head(suite);
+    let mut remarks = Vec::new();
+    for job in (suite.jobs)(size) {
         if job.name.contains(wanted) {
-            table::row(&job, &bench.compare(&job, rounds)?);
+            table::row(&job, &job::compare(&place, &job, rounds, &mut remarks));
         }
     }
-    table::legend();
+    table::legend(suite, &remarks);
     Ok(())
 }

@@ -4,28 +4,46 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
 
+use crate::formats::{self, Format};
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask crash [--format qcow2] [--seconds N] [--seed S]";
+/// The seconds are for each format.
+const USAGE: &str = "usage: cargo xtask crash [--format qcow2|vhdx] [--seconds N] [--seed S]";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let mut command = sh::cargo(&["test", "--locked", "--release"]);
-    command.args(["--package", "qcow2-format", "--test", "write"]);
-    command.args(["--", "--nocapture", "crash::"]);
-    let mut extent = "full".to_owned();
+    let mut arguments = arguments.to_vec();
+    let formats = formats::take(&mut arguments)?;
+    let (mut extent, mut seed) = ("full".to_owned(), None);
     for pair in arguments.chunks(2) {
         match pair {
-            [name, value] if name == "--format" && value == "qcow2" => {}
             [name, value] if name == "--seconds" && value.parse::<f64>().is_ok() => {
                 extent.clone_from(value);
             }
             [name, value] if name == "--seed" && value.parse::<u64>().is_ok() => {
-                command.env("DISKWEAVE_CRASH_SEED", value);
+                seed = Some(value.clone());
             }
             _ => return Err(USAGE.into()),
         }
     }
-    command.env("DISKWEAVE_CRASH", &extent);
+    let mut failed = Vec::new();
+    for format in formats {
+        if let Err(error) = explore(format, &extent, seed.as_deref()) {
+            failed.push(format!("{}: {error}", format.name));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(failed.join("; "))
+}
+
+fn explore(format: &Format, extent: &str, seed: Option<&str>) -> Outcome {
+    let mut command = format.write_test(true);
+    command.args(["--", "--nocapture", "crash::"]);
+    command.env("DISKWEAVE_CRASH", extent);
+    if let Some(seed) = seed {
+        command.env("DISKWEAVE_CRASH_SEED", seed);
+    }
     println!("$ DISKWEAVE_CRASH={extent} {}", sh::shown(&command));
     let start = Instant::now();
     let mut child = command
@@ -37,12 +55,13 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     for line in BufReader::new(stdout).lines() {
         let line = line.map_err(|error| error.to_string())?;
         println!("{line}");
-        counts = counted(&line).or(counts);
+        counts = counted(format.name, &line).or(counts);
     }
     let passed = child.wait().map_err(|error| error.to_string())?.success();
     let (states, scenarios, bad) = counts.ok_or("no scenario was told")?;
     println!(
-        "qcow2: {states} states, {scenarios} scenarios, {bad} bad, {:.1} s",
+        "{}: {states} states, {scenarios} scenarios, {bad} bad, {:.1} s",
+        format.name,
         start.elapsed().as_secs_f64()
     );
     match (passed, bad) {
@@ -53,8 +72,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// States, scenarios and bad states of the test program's closing line. A test's own name may come
 /// before it on the line.
-fn counted(line: &str) -> Option<(u64, u64, u64)> {
-    let (_, figures) = line.split_once("qcow2: ")?;
+fn counted(format: &str, line: &str) -> Option<(u64, u64, u64)> {
+    let (_, figures) = line.split_once(&format!("{format}: "))?;
     let (states, rest) = figures.split_once(" states, ")?;
     let (scenarios, rest) = rest.split_once(" scenarios, ")?;
     let (bad, _) = rest.split_once(" bad, ")?;
@@ -72,8 +91,9 @@ mod tests {
     #[test]
     fn the_closing_line_is_found_wherever_the_harness_puts_it() {
         let line = "test a ... qcow2: 181761 states, 89 scenarios, 2 bad, 98.2 s";
-        assert_eq!(counted(line), Some((181_761, 89, 2)));
+        assert_eq!(counted("qcow2", line), Some((181_761, 89, 2)));
+        assert_eq!(counted("vhdx", line), None);
         let one = "over a base: 8 states generated, 6 distinct, 25 crash points, 0 bad, 0.01 s";
-        assert_eq!(counted(one), None);
+        assert_eq!(counted("qcow2", one), None);
     }
 }

@@ -1,28 +1,42 @@
 //! The whole matrix of formats, options and other people's tools, counted.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
+use crate::formats;
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask interop [--write]";
+const USAGE: &str = "usage: cargo xtask interop [--write [--format qcow2|vhdx]]";
 
 /// Everything that is read and made; with `--write` what others and we write to in turns.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let (package, test, part) = match arguments {
-        [] => ("diskweave", "interop", ""),
-        [write] if write == "--write" => ("qcow2-format", "write", "interop::"),
-        _ => return Err(USAGE.into()),
-    };
-    let mut command = sh::cargo(&["test", "--locked", "--release", "--package", package]);
-    command.args(["--test", test, "--", "--nocapture"]);
-    if !part.is_empty() {
-        command.arg(part);
+    let mut arguments = arguments.to_vec();
+    let is_of_one = arguments.iter().any(|argument| argument == "--format");
+    let formats = formats::take(&mut arguments)?;
+    match &arguments[..] {
+        [] if !is_of_one => {
+            let mut command = sh::cargo(&["test", "--locked", "--release"]);
+            command.args(["--package", "diskweave", "--test", "interop"]);
+            command.args(["--", "--nocapture"]);
+            count(&mut command)
+        }
+        [write] if write == "--write" => {
+            for format in formats {
+                let mut command = format.write_test(true);
+                count(command.args(["--", "--nocapture", "interop::"]))?;
+            }
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
     }
+}
+
+/// Runs the test `command` in full and adds its figures up.
+fn count(command: &mut Command) -> Outcome {
     command
         .env("DISKWEAVE_INTEROP", "full")
         .stdout(Stdio::piped());
-    println!("$ DISKWEAVE_INTEROP=full {}", sh::shown(&command));
+    println!("$ DISKWEAVE_INTEROP=full {}", sh::shown(command));
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let (mut parts, mut combinations, mut failed) = (0, 0, 0);
     let stdout = child.stdout.take().ok_or("cargo has no output")?;

@@ -8,6 +8,7 @@ mod bench;
 mod crash;
 mod demo;
 mod disk_content;
+mod formats;
 mod fuzz;
 mod interop;
 mod model;
@@ -61,13 +62,13 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "interop",
-        arguments: "[--write]",
+        arguments: "[--write [--format F]]",
         about: "every combination of options against qemu-img and others: read and made, or written",
         run: interop::run,
     },
     Task {
         name: "crash",
-        arguments: "[--seconds N] [--seed S]",
+        arguments: "[--format F] [--seconds N] [--seed S]",
         about: "verify every state that a crash can leave of an image that is written to",
         run: crash::run,
     },
@@ -79,20 +80,20 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "planted",
-        arguments: "[NAME]",
+        arguments: "[--format F] [NAME]",
         about: "plant known mistakes into a copy of the sources, and see that the proofs find them",
         run: planted::run,
     },
     Task {
         name: "soak",
-        arguments: "SECONDS [--format qcow2]",
+        arguments: "SECONDS [--format F]",
         about: "a long random life of image files, checked and compared again and again",
         run: soak::run,
     },
     Task {
         name: "bench",
-        arguments: "convert|qcow2 [MIB [ROUNDS]]",
-        about: "convert beside qemu-img, or use qcow2 images beside other engines; print the times",
+        arguments: "convert|qcow2|vhdx [MIB [ROUNDS]]",
+        about: "convert beside qemu-img, or use images beside other engines; print the times",
         run: bench::run,
     },
     Task {

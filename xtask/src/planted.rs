@@ -11,80 +11,89 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::formats::{self, Format};
 use crate::model;
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask planted [NAME]";
+const USAGE: &str = "usage: cargo xtask planted [--format qcow2|vhdx] [NAME]";
 
 /// Tests that are to find the mistakes of one folder.
-struct Proof {
-    folder: &'static str,
-    /// Their program, by the workspace and where to build it.
-    tests: fn(&Path, &Path) -> Command,
-    /// Which of the program's tests.
-    chosen: &'static [&'static str],
+#[derive(Clone, Copy)]
+enum Proof {
+    /// How a format is written to.
+    Writes(&'static Format),
+    /// The orders in which threads get at the locks.
+    Locks,
 }
 
-const PROOFS: [Proof; 2] = [
-    // What a crash leaves, then what a failing host does.
-    Proof {
-        folder: "qcow2",
-        tests: write_tests,
-        chosen: &["crash::", "faults::"],
-    },
-    // The orders in which threads get at the locks.
-    Proof {
-        folder: "locks",
-        tests: model::tests,
-        chosen: &["model::"],
-    },
-];
+impl Proof {
+    fn all() -> impl Iterator<Item = Self> {
+        let formats = formats::FORMATS.iter().map(Self::Writes);
+        formats.chain([Self::Locks])
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Writes(format) => format.name,
+            Self::Locks => "locks",
+        }
+    }
+
+    fn finders(self) -> &'static [&'static str] {
+        match self {
+            Self::Writes(format) => format.finders,
+            Self::Locks => &["model::"],
+        }
+    }
+}
 
 /// What of the workspace is needed to build the tests of a format.
 const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let wanted = match arguments {
+    let mut arguments = arguments.to_vec();
+    let chosen = arguments.iter().any(|argument| argument == "--format");
+    let formats = formats::take(&mut arguments)?;
+    let proofs: Vec<Proof> = if chosen {
+        formats.into_iter().map(Proof::Writes).collect()
+    } else {
+        Proof::all().collect()
+    };
+    let wanted = match &arguments[..] {
         [] => None,
         [name] => Some(name.as_str()),
         _ => return Err(USAGE.into()),
     };
     let place = sh::target_dir()?.join("planted");
-    let copy = place.join("workspace");
-    let _ = fs::remove_dir_all(&copy);
+    let copy = Copy {
+        workspace: place.join("workspace"),
+        target: place.join("target"),
+    };
+    let _ = fs::remove_dir_all(&copy.workspace);
     for name in COPIED {
-        copy_all(&sh::root().join(name), &copy.join(name))?;
+        copy_all(&sh::root().join(name), &copy.workspace.join(name))?;
     }
     let (mut found, mut missed) = (0, Vec::new());
-    for proof in &PROOFS {
-        let mut patches = patches(proof)?;
-        patches.retain(|patch| wanted.is_none_or(|wanted| wanted == name_of(patch)));
-        let target = place.join("target").join(proof.folder);
+    for proof in proofs {
+        let patches: Vec<PathBuf> = patches(proof)?
+            .into_iter()
+            .filter(|patch| wanted.is_none_or(|wanted| wanted == name_of(patch)))
+            .collect();
         if patches.is_empty() {
             continue;
         }
-        if !proof.builds(&copy, &target)? || !proof.passes(&copy, &target)? {
-            return Err("the tests do not pass as they are".into());
+        if !copy.build(proof)? || !copy.passes(proof)? {
+            return Err(format!(
+                "the tests of {} do not pass as they are",
+                proof.name()
+            ));
         }
         for patch in patches {
-            let name = name_of(&patch);
-            let text = fs::read_to_string(&patch).map_err(|error| error.to_string())?;
-            let about = text.lines().next().unwrap_or_default();
-            let start = Instant::now();
-            apply(&copy, &patch, false)?;
-            if !proof.builds(&copy, &target)? {
-                return Err(format!("{name} cannot be built"));
-            }
-            let verdict = if proof.passes(&copy, &target)? {
-                missed.push(name.clone());
-                "NOT FOUND"
-            } else {
+            if copy.plant(proof, &patch)? {
                 found += 1;
-                "found"
-            };
-            apply(&copy, &patch, true)?;
-            let seconds = start.elapsed().as_secs_f64();
-            println!("{verdict:<9} {name} ({seconds:.0} s): {about}");
+            } else {
+                missed.push(name_of(&patch));
+            }
         }
     }
     println!("{found} found, {} not found", missed.len());
@@ -97,20 +106,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 /// Checks that every patch fits the sources as they are; quick, unlike planting them.
 pub(crate) fn fit() -> Outcome {
-    let patches: Outcome<Vec<_>> = PROOFS.iter().map(patches).collect();
-    let patches = patches?.concat();
-    for patch in &patches {
-        let mut git = Command::new("git");
-        git.current_dir(sh::root()).args(["apply", "--check"]);
-        sh::output(git.arg(patch)).map_err(|error| format!("{}: {error}", name_of(patch)))?;
+    let mut fitting = 0;
+    for proof in Proof::all() {
+        for patch in patches(proof)? {
+            let mut git = Command::new("git");
+            git.current_dir(sh::root()).args(["apply", "--check"]);
+            sh::output(git.arg(&patch)).map_err(|error| format!("{}: {error}", name_of(&patch)))?;
+            fitting += 1;
+        }
     }
-    println!("{} patches fit", patches.len());
+    println!("{fitting} patches fit");
     Ok(())
 }
 
 /// Every patch for a proof, by name.
-fn patches(proof: &Proof) -> Outcome<Vec<PathBuf>> {
-    let folder = sh::root().join("testdata/planted").join(proof.folder);
+fn patches(proof: Proof) -> Outcome<Vec<PathBuf>> {
+    let folder = sh::root().join("testdata/planted").join(proof.name());
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -142,38 +153,77 @@ fn copy_all(from: &Path, to: &Path) -> Outcome {
     Ok(())
 }
 
-/// Applies the patch to the copy, or takes it out again.
-fn apply(copy: &Path, patch: &Path, reverse: bool) -> Outcome {
-    let mut git = Command::new("git");
-    // Inside a checkout git would look for the paths from its root on.
-    git.current_dir(copy)
-        .env("GIT_CEILING_DIRECTORIES", copy.parent().unwrap_or(copy));
-    git.arg("apply");
-    if reverse {
-        git.arg("--reverse");
-    }
-    sh::output(git.arg(patch)).map(drop)
+/// A copy of the workspace, and where it is built.
+struct Copy {
+    workspace: PathBuf,
+    target: PathBuf,
 }
 
-impl Proof {
-    fn builds(&self, copy: &Path, target: &Path) -> Outcome<bool> {
-        succeeds((self.tests)(copy, target).arg("--no-run"))
+impl Copy {
+    /// Plants one mistake; true when it is found.
+    fn plant(&self, proof: Proof, patch: &Path) -> Outcome<bool> {
+        let name = name_of(patch);
+        let text = fs::read_to_string(patch).map_err(|error| error.to_string())?;
+        let about = text.lines().next().unwrap_or_default();
+        let start = Instant::now();
+        self.apply(patch, false)?;
+        if !self.build(proof)? {
+            return Err(format!("{name} cannot be built"));
+        }
+        let is_found = !self.passes(proof)?;
+        self.apply(patch, true)?;
+        let verdict = if is_found { "found" } else { "NOT FOUND" };
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{verdict:<9} {} {name} ({seconds:.0} s): {about}",
+            proof.name()
+        );
+        Ok(is_found)
     }
 
-    fn passes(&self, copy: &Path, target: &Path) -> Outcome<bool> {
-        let mut command = (self.tests)(copy, target);
-        succeeds(command.arg("--").args(self.chosen))
+    /// Applies the patch, or takes it out again.
+    fn apply(&self, patch: &Path, reverse: bool) -> Outcome {
+        let mut git = Command::new("git");
+        // Inside a checkout git would look for the paths from its root on.
+        let ceiling = self.workspace.parent().unwrap_or(&self.workspace);
+        git.current_dir(&self.workspace)
+            .env("GIT_CEILING_DIRECTORIES", ceiling);
+        git.arg("apply");
+        if reverse {
+            git.arg("--reverse");
+        }
+        sh::output(git.arg(patch)).map(drop)
     }
-}
 
-/// The tests of writing qcow2.
-fn write_tests(copy: &Path, target: &Path) -> Command {
-    let mut command = sh::cargo(&["test", "--quiet", "--locked", "--package", "qcow2-format"]);
-    command
-        .current_dir(copy)
-        .env("CARGO_TARGET_DIR", target)
-        .args(["--test", "write"]);
-    command
+    /// The tests of the copy.
+    fn tests(&self, proof: Proof) -> Command {
+        match proof {
+            Proof::Writes(format) => {
+                let mut command = format.write_test(false);
+                command
+                    .arg("--quiet")
+                    .current_dir(&self.workspace)
+                    .env("CARGO_TARGET_DIR", &self.target);
+                command
+            }
+            // With other flags everything is another program.
+            Proof::Locks => model::tests(&self.workspace, &self.target.join("model")),
+        }
+    }
+
+    fn build(&self, proof: Proof) -> Outcome<bool> {
+        succeeds(self.tests(proof).arg("--no-run"))
+    }
+
+    /// Part by part: what a crash leaves first, as it finds most.
+    fn passes(&self, proof: Proof) -> Outcome<bool> {
+        for finder in proof.finders() {
+            if !succeeds(self.tests(proof).args(["--", finder]))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn succeeds(command: &mut Command) -> Outcome<bool> {

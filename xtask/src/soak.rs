@@ -1,26 +1,24 @@
 //! A long life of images.
 
+use crate::formats;
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask soak SECONDS [--format qcow2]";
+/// The seconds are for each format.
+const USAGE: &str = "usage: cargo xtask soak SECONDS [--format qcow2|vhdx]";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
-    let seconds = match arguments {
-        [seconds] => seconds,
-        [seconds, name, format] if name == "--format" && format == "qcow2" => seconds,
-        _ => return Err(USAGE.into()),
+    let mut arguments = arguments.to_vec();
+    let formats = formats::take(&mut arguments)?;
+    let [seconds] = &arguments[..] else {
+        return Err(USAGE.into());
     };
     if seconds.parse::<f64>().is_err() {
         return Err(format!("{seconds:?} is no number of seconds\n{USAGE}"));
     }
-    let mut command = sh::cargo(&["test", "--locked", "--release", "--package", "qcow2-format"]);
-    command.args([
-        "--test",
-        "write",
-        "--",
-        "--nocapture",
-        "--ignored",
-        "soak::",
-    ]);
-    sh::run(command.env("DISKWEAVE_SOAK", seconds))
+    for format in formats {
+        let mut command = format.write_test(true);
+        command.args(["--", "--nocapture", "--ignored", "soak::"]);
+        sh::run(command.env("DISKWEAVE_SOAK", seconds))?;
+    }
+    Ok(())
 }

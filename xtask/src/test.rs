@@ -8,8 +8,8 @@ use crate::{arrows, crash, fuzz, model, planted, setup};
 /// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
 const SMOKE_SECONDS: &str = "5";
 
-/// Seconds for all crash scenarios together; every state is for `cargo xtask crash`.
-const CRASH_SECONDS: &str = "40";
+/// Seconds for all crash scenarios of a format together; every state is for `cargo xtask crash`.
+const CRASH_SECONDS: &str = "20";
 
 type Step = (&'static str, fn() -> Outcome);
 

@@ -1,13 +1,14 @@
-//! Whoever is compared, behind one pair of traits.
+//! Whoever is compared, behind one trait.
 
 mod imago;
 mod ours;
 mod plain;
 mod qcow2_rs;
-
-use std::path::Path;
+pub(crate) mod vhdx_rs;
+mod virtdisk;
 
 use crate::Outcome;
+use crate::place::Image;
 
 /// An open disk.
 pub(crate) trait Disk {
@@ -18,9 +19,24 @@ pub(crate) trait Disk {
 }
 
 /// How many threads may use a disk.
-pub(crate) enum Opened {
-    Shared(Box<dyn Disk + Sync>),
-    Alone(Box<dyn Disk>),
+pub(crate) enum Opened<'a> {
+    Shared(&'a (dyn Disk + Sync)),
+    Alone(&'a dyn Disk),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Qcow2,
+    Vhdx,
+}
+
+impl Format {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Vhdx => "vhdx",
+        }
+    }
 }
 
 /// One who is compared.
@@ -29,33 +45,52 @@ pub(crate) enum Engine {
     Ours,
     Imago,
     Qcow2Rs,
+    VhdxRs,
+    Virtdisk,
     QemuImg,
     /// The same requests to a plain file: what the host allows.
     Plain,
 }
 
-pub(crate) const ALL: [Engine; 5] = [
-    Engine::Ours,
-    Engine::Imago,
-    Engine::Qcow2Rs,
-    Engine::QemuImg,
-    Engine::Plain,
-];
-
 impl Engine {
-    /// Opens the file at `path` for reading and writing; `None` for who is a program of its own.
-    pub(crate) fn open(self, path: &Path) -> Outcome<Option<Opened>> {
-        let opened = match self {
-            Self::Ours => Opened::Shared(Box::new(ours::open(path)?)),
-            Self::Imago => Opened::Shared(Box::new(imago::open(path)?)),
-            Self::Qcow2Rs => Opened::Alone(Box::new(qcow2_rs::open(path)?)),
-            Self::QemuImg => return Ok(None),
-            Self::Plain => Opened::Shared(Box::new(plain::open(path)?)),
-        };
-        Ok(Some(opened))
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Imago => "imago",
+            Self::Qcow2Rs => "qcow2-rs",
+            Self::VhdxRs => "vhdx-rs",
+            Self::Virtdisk => "virtdisk",
+            Self::QemuImg => "qemu-img",
+            Self::Plain => "plain",
+        }
+    }
+
+    /// True when several threads may use one open disk.
+    pub(crate) fn is_shared(self) -> bool {
+        !matches!(self, Self::Qcow2Rs | Self::VhdxRs)
+    }
+
+    /// Opens `image`, for writing unless it is only read, and closes it when `work` has done with it.
+    pub(crate) fn with<T>(
+        self,
+        format: Format,
+        image: &Image,
+        only_reads: bool,
+        work: impl FnOnce(Opened<'_>) -> Outcome<T>,
+    ) -> Outcome<T> {
+        match self {
+            Self::Ours => work(Opened::Shared(&ours::open(format, image, only_reads)?)),
+            Self::Imago => work(Opened::Shared(&imago::open(&image.path)?)),
+            Self::Qcow2Rs => work(Opened::Alone(&qcow2_rs::open(&image.path)?)),
+            Self::VhdxRs => vhdx_rs::with(image, only_reads, |disk| work(Opened::Alone(disk))),
+            Self::Virtdisk if only_reads => work(Opened::Shared(&virtdisk::reader(format, image)?)),
+            Self::Virtdisk => work(Opened::Shared(&virtdisk::writer(format, image)?)),
+            Self::QemuImg => Err("qemu-img is a program of its own".into()),
+            Self::Plain => work(Opened::Shared(&plain::open(&image.path)?)),
+        }
     }
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -42,6 +42,10 @@ pub struct OpenOptions {
     pub recovery: Recovery,
     /// Refuse what the specification calls reserved or optional and this library does not know.
     pub strict: bool,
+    /// Open what is damaged as far as its content can be told, where the format knows how; only
+    /// read-only. What cannot be read is an error when it is asked for
+    /// ([`Salvage`](crate::Salvage) takes zeros for it).
+    pub salvage: bool,
     /// Caps on what the image may cost.
     pub limits: Limits,
     /// The chain's metadata pages; a cache of its own when there is none.
@@ -56,6 +60,7 @@ impl std::fmt::Debug for OpenOptions {
             .field("mode", &self.mode)
             .field("recovery", &self.recovery)
             .field("strict", &self.strict)
+            .field("salvage", &self.salvage)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -88,6 +93,13 @@ impl OpenOptions {
     #[must_use]
     pub fn with_strict(mut self, strict: bool) -> Self {
         self.strict = strict;
+        self
+    }
+
+    /// The same, to get what is left out of a damaged image.
+    #[must_use]
+    pub fn with_salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
         self
     }
 

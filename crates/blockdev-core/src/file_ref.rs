@@ -51,7 +51,8 @@ pub struct FileName {
     pub path: Option<PathBuf>,
 }
 
-/// A fingerprint of a disk's content: for VHDX the data-write GUID, in the order its text shows it.
+/// A fingerprint of a disk's content: for VHDX the data-write GUID, in the order its text shows it; for
+/// formats that keep none, [`file_fingerprint`](crate::file_fingerprint).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentId(pub [u8; 16]);
 

@@ -113,7 +113,8 @@ impl<'a> ChainBuilder<'a> {
     }
 
     /// The format of parents whose child declares none; and where linkage is not verified, also of
-    /// parents of a child that recorded one's identity, which says no more of them then.
+    /// parents of a child that recorded the identity of one of its own format, which says no more of
+    /// them then.
     #[must_use]
     pub fn parent_format(mut self, format: impl Into<String>) -> Self {
         self.parent_format = Some(format.into());
@@ -202,9 +203,10 @@ impl<'a> ChainBuilder<'a> {
             }
             _ => Cow::Borrowed(reference),
         };
-        // A child that records its parent's identity speaks of parents of its own kind. Where no
-        // identity is asked for, neither is the kind.
-        let any_kind = !self.verify_linkage && !reference.expected.is_empty();
+        // Where the identity that a child records is not asked for, neither is its parent's being of its
+        // own kind, which goes without saying. Another kind it would have said.
+        let own_kind = reference.format.as_deref() == Some(child.layer.info().format);
+        let any_kind = !self.verify_linkage && own_kind && !reference.expected.is_empty();
         let general = self.parent_format.as_ref();
         // Of several words of the caller the last one counts.
         let mut by_caller = self.layer_formats.iter().rev();

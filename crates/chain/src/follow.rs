@@ -119,11 +119,8 @@ impl Search<'_> {
         }
         let layer = self.driver.open(storage, self.options).map_err(unusable)?;
         let mismatch = |error| Refusal::new(Stage::Mismatched, error);
-        if self.builder.verify_linkage {
-            verify::linkage(self.reference, &*layer).map_err(mismatch)?;
-        }
-        verify::sector_size(self.reference, self.child.layer.info(), layer.info())
-            .map_err(mismatch)?;
+        let (child, verify) = (self.child.layer.info(), self.builder.verify_linkage);
+        verify::check_parent(self.reference, child, &*layer, verify).map_err(mismatch)?;
         Ok(Link {
             layer,
             path: path.map(Path::to_path_buf),

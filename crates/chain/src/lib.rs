@@ -49,3 +49,4 @@ pub use builder::ChainBuilder;
 pub use chain::Chain;
 pub use link::{FoundBy, LayerInfo};
 pub use top::Top;
+pub use verify::check_parent;

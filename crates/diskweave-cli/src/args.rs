@@ -41,6 +41,12 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Give a disk another size
     Resize(Resize),
+    /// Make a VHDX as short as it can be, in place
+    Compact(Compact),
+    /// Have a VHDX child refer to its parent where that is now
+    Relink(Relink),
+    /// Write what can be read of a damaged image out as another one; takes what convert takes
+    Salvage(Convert),
     /// Show an image and its parents: how each was found, and whether it belongs
     Chain(Chain),
 }
@@ -207,10 +213,10 @@ pub(crate) struct Create {
     /// image's directory
     #[arg(short, long = "backing", value_name = "FILE")]
     pub(crate) backing: Option<String>,
-    /// Format of the backing file
+    /// Format of the backing file; need not be said of a VHDX over a VHDX
     #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
     pub(crate) backing_format: Option<String>,
-    /// Do not open the backing file
+    /// Do not open the backing file, as is possible for a qcow2
     #[arg(short, long = "backing-unsafe")]
     pub(crate) unopened: bool,
     /// Accepted, as nothing is shown anyway
@@ -245,7 +251,7 @@ pub(crate) struct Convert {
     /// a relative name starts from the new image's directory
     #[arg(short = 'B', long = "backing", value_name = "FILE")]
     pub(crate) backing: Option<String>,
-    /// Format of the backing file
+    /// Format of the backing file; need not be said of a VHDX over a VHDX
     #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
     pub(crate) backing_format: Option<String>,
     /// Pack the clusters of a qcow2 that get shorter by it
@@ -409,6 +415,43 @@ pub(crate) struct Snapshot {
     /// Show nothing but errors
     #[arg(short, long)]
     quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    #[command(flatten)]
+    pub(crate) image: Image,
+    /// Show progress
+    #[arg(short, long = "show-progress")]
+    pub(crate) progress: bool,
+    /// How to show progress; a bar on a terminal if not said
+    #[arg(long = "progress", value_enum, value_name = "HOW")]
+    pub(crate) progress_style: Option<ProgressStyle>,
+    /// Show nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Relink {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the parent
+    #[arg(
+        short = 'F',
+        long = "backing-format",
+        default_value = "vhdx",
+        value_name = "FMT"
+    )]
+    pub(crate) backing_format: String,
+    /// Show nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The child
+    pub(crate) file: PathBuf,
+    /// The parent; a relative name starts from the child's directory. If not said, the one that is
+    /// found, of which all names are made right
+    pub(crate) parent: Option<String>,
 }
 
 #[derive(Debug, Args)]

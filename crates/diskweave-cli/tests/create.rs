@@ -82,7 +82,7 @@ fn an_old_file_stays_until_the_new_one_is_whole() {
         ("-f qcow2 -b old -F qcow2 other", "old"),
         ("-f qcow2 -o cluster_size=3k old 1M", "cluster_size"),
         ("-f qcow2 old 18446744073709551615", "too large"),
-        ("-f vhdx -b old -F raw other 1M", "only qcow2"),
+        ("-f raw -b old -F raw other 1M", "only qcow2 and vhdx"),
         ("-f vhdx old 65T", "size"),
         ("-f vmdk old 1M", "vmdk"),
         ("-f raw . 1M", "regular file"),

@@ -13,7 +13,7 @@
 //! | tell what an image is made of | [`ImageInfo`] |
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
-//! | make an empty image | [`create()`] |
+//! | make an empty image | [`create()`]; over a parent of its own or another format, a VHDX by `vhdx_child` |
 //! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
@@ -44,8 +44,12 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzz;
 mod info;
+#[cfg(feature = "vhdx")]
+mod names;
 mod open;
 mod registry;
+#[cfg(feature = "vhdx")]
+mod relink;
 mod snapshot;
 
 pub use blockdev_chain as chain;
@@ -65,7 +69,13 @@ pub use convert::{
 pub use create::create;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
-pub use registry::{NewImage, SnapshotChange, change_snapshot, driver, drivers, probe, resize};
+#[cfg(feature = "vhdx")]
+pub use registry::vhdx_child;
+pub use registry::{
+    Compacted, NewImage, SnapshotChange, change_snapshot, compact, driver, drivers, probe, resize,
+};
+#[cfg(feature = "vhdx")]
+pub use relink::relink;
 pub use snapshot::SnapshotName;
 
 /// The README's example is compiled with the documentation tests.

@@ -214,6 +214,12 @@ impl OpenDisk {
         })
     }
 
+    /// Whether a parent must be the one the child was made from.
+    #[cfg(feature = "vhdx")]
+    pub(crate) fn verifies_linkage(&self) -> bool {
+        self.verify_linkage
+    }
+
     /// The options under which the image itself is opened.
     pub(crate) fn core_options(&self) -> &OpenOptions {
         &self.options

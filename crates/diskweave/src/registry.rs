@@ -88,11 +88,15 @@ pub(crate) fn open_snapshot(
 /// An image to be made, of one of the formats this build writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each image that is made"
+)]
 pub enum NewImage {
     /// The disk's bytes and nothing else.
     Raw(RawOptions),
-    /// A fixed or dynamic VHDX. Its virtual size is that of the source, in whole sectors, whatever
-    /// the options say.
+    /// A fixed, dynamic or differencing VHDX. Its virtual size is that of the source, in whole
+    /// sectors, whatever the options say. [`vhdx_child`] has the options for one over a parent.
     #[cfg(feature = "vhdx")]
     Vhdx(vhdx_format::CreateOptions),
     /// A qcow2. Its virtual size is that of the source, in whole sectors of 512 bytes, whatever the
@@ -112,6 +116,8 @@ impl NewImage {
     /// True when it is to name a backing file.
     pub(crate) fn has_backing(&self) -> bool {
         match self {
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(create) => create.parent.is_some(),
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => create.backing.is_some(),
             _ => false,
@@ -189,9 +195,13 @@ impl NewImage {
                 create.virtual_size = sectors(size, create.logical_sector_size)?;
                 // Judges the options before they are worked with.
                 create.measure(0)?;
-                let unit = create.block_size.into();
-                create
-                    .measure(source.map_or(Ok(0), |disk| blockdev_core::stored_units(disk, unit))?)
+                let stored = match source {
+                    // What a parent will spare is not known.
+                    Some(_) if create.parent.is_some() => u64::MAX,
+                    Some(disk) => blockdev_core::stored_units(disk, create.block_size.into())?,
+                    None => 0,
+                };
+                create.measure(stored)
             }
             #[cfg(feature = "qcow2")]
             Self::Qcow2(create) => {
@@ -233,7 +243,10 @@ impl NewImage {
                 let mut create = create.clone();
                 let sector = u64::from(create.logical_sector_size.max(1));
                 create.virtual_size = source.size().next_multiple_of(sector);
-                let writer = vhdx_format::VhdxWriter::create(storage, create)?;
+                let writer = match backing {
+                    Some(below) => vhdx_format::VhdxWriter::create_over(storage, create, below)?,
+                    None => vhdx_format::VhdxWriter::create(storage, create)?,
+                };
                 blockdev_core::bulk_copy(source, &writer, &options.bulk(false), progress)?;
                 writer.finish()
             }
@@ -253,6 +266,55 @@ impl NewImage {
                 writer.finish()
             }
         }
+    }
+}
+
+/// The options for a VHDX over `parent`, a VHDX or an image of any other format that this build knows:
+/// see [`child_of`](vhdx_format::CreateOptions::child_of) and
+/// [`child_of_other`](vhdx_format::CreateOptions::child_of_other). The new image is to be at
+/// `destination`, and its parent is called `name`: by an absolute path, or from the directory of the new
+/// image. Both names are recorded, as far as a VHDX can say them.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) when a VHDX cannot say `name`, and for a parent that is
+/// opened for writing; [`Unsupported`](ErrorKind::Unsupported) for a parent of another format whose
+/// changes could not be noticed; [`Io`](ErrorKind::Io), also when there is no such file; and those of
+/// the format.
+///
+/// # Example
+///
+/// ```no_run
+/// use diskweave::core::locate::ChainPolicy;
+/// use diskweave::{NewImage, OpenDisk, create, vhdx_child};
+///
+/// let parent = OpenDisk::new().policy(ChainPolicy::Any).open("images/base.vhdx")?;
+/// let options = vhdx_child(&parent, "base.vhdx", "images/child.vhdx")?;
+/// create("images/child.vhdx", &NewImage::Vhdx(options), None, Some(&parent))?;
+/// # Ok::<(), diskweave::core::Error>(())
+/// ```
+#[cfg(feature = "vhdx")]
+pub fn vhdx_child(
+    parent: &Chain,
+    name: impl AsRef<std::path::Path>,
+    destination: impl AsRef<std::path::Path>,
+) -> Result<vhdx_format::CreateOptions> {
+    use vhdx_format::{CreateOptions, ParentPaths};
+    let name = name.as_ref();
+    let names = crate::names::of(name, destination.as_ref())?;
+    let absolute = ParentPaths::default().with_absolute(&names.absolute);
+    let relative = names.relative.map(ParentPaths::relative);
+    let paths = match (relative, absolute) {
+        (Some(Ok(mut paths)), absolute) => {
+            paths.absolute = absolute.ok().and_then(|said| said.absolute);
+            paths
+        }
+        // The name that was given must be one of those by which the parent is found.
+        (Some(Err(error)), _) if !name.has_root() => return Err(error),
+        (_, absolute) => absolute?,
+    };
+    match parent.top().as_any().downcast_ref() {
+        Some(image) => CreateOptions::child_of(image, paths),
+        None => CreateOptions::child_of_other(parent.top(), paths),
     }
 }
 
@@ -285,8 +347,65 @@ pub fn resize(disk: &mut Chain, size: u64) -> Result<()> {
     if let Some(image) = top.downcast_mut::<qcow2_format::Qcow2Image>() {
         return image.resize(size, &below, below_size);
     }
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = top.downcast_mut::<vhdx_format::VhdxImage>() {
+        return image.resize(size, below_size);
+    }
     let _ = (below, below_size);
     Err(not_by(format, "another size"))
+}
+
+/// What compacting an image came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Compacted {
+    /// Blocks that held nothing but zeros, and are without space now.
+    pub dropped_blocks: u64,
+    /// Blocks that lie elsewhere in the file now.
+    pub moved_blocks: u64,
+    /// Length of the file in bytes before.
+    pub old_length: u64,
+    /// Length of the file in bytes now.
+    pub new_length: u64,
+}
+
+/// Makes the file of the top image of `disk`, opened for writing, as short as it can be, in place;
+/// what the disk reads stays the same.
+///
+/// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) for formats that are not compacted,
+/// [`InvalidInput`](ErrorKind::InvalidInput) when `progress` cancels,
+/// [`ReadOnly`](ErrorKind::ReadOnly), and those of the format.
+pub fn compact(disk: &mut Chain, progress: &dyn Progress) -> Result<Compacted> {
+    let (top, ..) = disk.top_mut();
+    let format = top.info().format;
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = top.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>() {
+        let done = image.compact(progress)?;
+        return Ok(Compacted {
+            dropped_blocks: done.dropped_blocks,
+            moved_blocks: done.moved_blocks,
+            old_length: done.old_length,
+            new_length: done.new_length,
+        });
+    }
+    let _ = progress;
+    Err(not_by(format, "compacting"))
+}
+
+/// Has `child`, opened for writing, refer to its parent as `link`, a child's options, says.
+pub(crate) fn relink(child: &mut dyn Layer, link: &NewImage) -> Result<()> {
+    let format = child.info().format;
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = child.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>()
+        && let NewImage::Vhdx(vhdx_format::CreateOptions {
+            parent: Some(link), ..
+        }) = link
+    {
+        return image.relink(link);
+    }
+    let _ = link;
+    Err(not_by(format, "another name of the parent"))
 }
 
 /// What is done with an internal snapshot, by its name; one that is there already also by its id.
@@ -341,6 +460,16 @@ pub(crate) fn repair(
             qcow2_format::Repair::All
         };
         let repaired = qcow2_format::repair(storage, options, what)?;
+        return Ok((repaired.before, repaired.after));
+    }
+    #[cfg(feature = "vhdx")]
+    if format == vhdx_format::VhdxDriver.name() {
+        if leaks_only {
+            // Every block that is not in the BAT is free, so nothing leaks.
+            let report = vhdx_format::check(storage, options)?;
+            return Ok((report.clone(), report));
+        }
+        let repaired = vhdx_format::repair(storage, options)?;
         return Ok((repaired.before, repaired.after));
     }
     let _ = (storage, options, leaks_only);

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use diskweave::core::locate::ChainPolicy;
 use diskweave::core::{BlockDevice, ErrorKind, Limits, OpenOptions, ZeroFlags};
 use diskweave::vhdx::Uuid;
-use diskweave::{Comparison, ImageInfo, NoProgress, OpenDisk, check, compare};
+use diskweave::{
+    Comparison, ImageInfo, NewImage, NoProgress, OpenDisk, check, compare, create, vhdx_child,
+};
 use support::{MIB, beneath, full, names, save, to_raw};
 use testkit::corpus::sha256_file;
 use testkit::counting::CountingOpener;
@@ -58,6 +60,25 @@ fn trap() -> Trap {
         let image = VhdxBuilder::new(2 * MIB).differencing(locator);
         children.push((what, save(&images, &format!("{what}.vhdx"), &image)));
     }
+    // Over a file of another format, as which it is declared.
+    let raw = OpenDisk::new().format("raw").open(&canary).unwrap();
+    let foreign = [
+        ("foreign", Path::new("../canary.vhdx")),
+        ("foreign-absolute", &*canary),
+    ];
+    for (what, name) in foreign {
+        let path = images.join(format!("{what}.vhdx"));
+        let mut options = vhdx_child(&raw, name, &path).unwrap();
+        let paths = &mut options.parent.as_mut().unwrap().paths;
+        if name.has_root() {
+            paths.relative = None;
+        } else {
+            paths.absolute = None;
+        }
+        create(&path, &NewImage::Vhdx(options), Some(2 * MIB), Some(&raw)).unwrap();
+        children.push((what, path));
+    }
+    drop(raw);
     Trap {
         dir,
         canary,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, ErrorKind, MemoryStorage, OpenOptions, ZeroFlags};
 use qcow2_format::{Amendment, Backing, CreateOptions, amend, inspect::first_cluster};
-use subject::{Disk, Qcow2, backed, empty, filled, options};
+use subject::{Disk, Qcow2, backed, empty, filled, open, options};
 use testkit::crash::{Budget, CrashExplorer, Effect, Scenario};
 use testkit::oracle::QemuImg;
 
@@ -68,11 +68,11 @@ fn the_guest_sees_no_difference_and_qemu_no_fault() {
                 let storage = Arc::new(MemoryStorage::from(image));
                 let base = Arc::new(Vec::new());
                 if version == 3 {
-                    let disk = Disk::open(storage.clone(), true, &base).unwrap();
+                    let disk = open(storage.clone(), true, &base).unwrap();
                     disk.write_zeroes(8192, 8192, ZeroFlags::default()).unwrap();
                 }
                 let mut expected = vec![0; usize::try_from(SIZE).unwrap()];
-                let disk = Disk::open(storage.clone(), false, &base).unwrap();
+                let disk = open(storage.clone(), false, &base).unwrap();
                 disk.read_at(&mut expected, 0).unwrap();
                 drop(disk);
                 let about = format!("{name}, {bits} bits, version {version}");
@@ -84,7 +84,7 @@ fn the_guest_sees_no_difference_and_qemu_no_fault() {
                     assert!(storage.to_vec() == before, "{about}: changed all the same");
                     continue;
                 }
-                let disk = Disk::open(storage.clone(), false, &base).unwrap();
+                let disk = open(storage.clone(), false, &base).unwrap();
                 let mut now = vec![0; expected.len()];
                 disk.read_at(&mut now, 0).unwrap();
                 assert!(now == expected, "{about}");
@@ -126,7 +126,7 @@ fn the_guest_sees_no_difference_and_qemu_no_fault() {
 fn zeros_stay_zeros_in_version_2_over_a_backing_file() {
     let base = Arc::new(vec![9; 200 << 10]);
     let storage = Arc::new(MemoryStorage::from(backed(empty(options(SIZE, 12)), 12)));
-    let disk = Disk::open(storage.clone(), true, &base).unwrap();
+    let disk = open(storage.clone(), true, &base).unwrap();
     let unmap = ZeroFlags {
         may_unmap: true,
         no_fallback: false,
@@ -136,8 +136,8 @@ fn zeros_stay_zeros_in_version_2_over_a_backing_file() {
     let mut change = Amendment::default();
     change.version = Some(2);
     amend(storage.clone(), &OpenOptions::read_write(), &change).unwrap();
-    let disk = Disk::open(storage, false, &base).unwrap();
-    assert_eq!(disk.image.header().version, 2);
+    let disk = open(storage, false, &base).unwrap();
+    assert_eq!(disk.layer.header().version, 2);
     let mut now = vec![1; 32_768];
     disk.read_at(&mut now, 0).unwrap();
     let zeros = 8192..8192 + 20_480;
@@ -158,7 +158,7 @@ fn a_crash_leaves_the_old_image_or_the_new() {
             d.control_with(name, Effect::Same, true, move |device: Disk, storage| {
                 drop(device);
                 amend(Arc::clone(storage), &OpenOptions::read_write(), &change)?;
-                Disk::open(Arc::clone(storage), true, &Arc::new(Vec::new()))
+                open(Arc::clone(storage), true, &Arc::new(Vec::new()))
             })?;
             d.write(80_000, 5000)
         });

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, ErrorKind, MemoryStorage, OpenOptions, Result, ZeroFlags};
 use qcow2_format::{CompressionType, CreateOptions};
-use subject::{Disk, Qcow2, empty, filled, options};
+use subject::{Disk, Qcow2, empty, filled, open, options};
 use testkit::Rng;
 use testkit::crash::{Budget, CrashExplorer, Effect, Scenario};
 use testkit::oracle::QemuImg;
@@ -41,7 +41,7 @@ fn life(seed: u64, shape: CreateOptions) {
     let (size, cluster) = (index(shape.size), 1 << shape.cluster_bits);
     let storage = Arc::new(MemoryStorage::from(empty(shape)));
     let base = Arc::new(Vec::new());
-    let mut disk = Disk::open(storage.clone(), true, &base).unwrap();
+    let mut disk = open(storage.clone(), true, &base).unwrap();
     let mut model = vec![0; size];
     let mut rng = Rng::new(seed);
     for step in 0..150 {
@@ -55,7 +55,7 @@ fn life(seed: u64, shape: CreateOptions) {
                 if rng.one_in(6) {
                     rng.fill(&mut bytes);
                 }
-                disk.image.write_compressed(&bytes, from as u64).unwrap();
+                disk.layer.write_compressed(&bytes, from as u64).unwrap();
                 model[from..to].copy_from_slice(&bytes);
             }
             5..=6 => {
@@ -73,7 +73,7 @@ fn life(seed: u64, shape: CreateOptions) {
             8 => disk.flush().unwrap(),
             _ => {
                 drop(disk);
-                disk = Disk::open(storage.clone(), true, &base).unwrap();
+                disk = open(storage.clone(), true, &base).unwrap();
             }
         }
         let mut now = vec![0xEE; size];
@@ -115,15 +115,15 @@ fn packed_and_plain_clusters_live_together() {
 #[test]
 fn packing_goes_on_behind_nothing_that_was_freed_and_used_again() {
     let storage = Arc::new(MemoryStorage::from(empty(options(1 << 20, 16))));
-    let disk = Disk::open(storage.clone(), true, &Arc::new(Vec::new())).unwrap();
+    let disk = open(storage.clone(), true, &Arc::new(Vec::new())).unwrap();
     let cluster = 65_536;
     let mut rng = Rng::new(1);
     let [a, b, c] = [(); 3].map(|()| words(&mut rng, 65_536));
-    disk.image.write_compressed(&a, 0).unwrap();
+    disk.layer.write_compressed(&a, 0).unwrap();
     disk.write_zeroes(0, cluster, UNMAP).unwrap();
     disk.flush().unwrap();
     disk.write_at(&b, cluster).unwrap();
-    disk.image.write_compressed(&c, 2 * cluster).unwrap();
+    disk.layer.write_compressed(&c, 2 * cluster).unwrap();
     disk.flush().unwrap();
     let mut now = vec![0; 3 * 65_536];
     disk.read_at(&mut now, 0).unwrap();
@@ -133,9 +133,9 @@ fn packing_goes_on_behind_nothing_that_was_freed_and_used_again() {
 #[test]
 fn parts_of_clusters_are_refused() {
     let storage = Arc::new(MemoryStorage::from(empty(options((1 << 20) + 512, 16))));
-    let disk = Disk::open(storage, true, &Arc::new(Vec::new())).unwrap();
+    let disk = open(storage, true, &Arc::new(Vec::new())).unwrap();
     let refused = |len, at| {
-        disk.image
+        disk.layer
             .write_compressed(&vec![1; len], at)
             .unwrap_err()
             .kind()
@@ -143,7 +143,7 @@ fn parts_of_clusters_are_refused() {
     assert_eq!(refused(65_536, 512), ErrorKind::InvalidInput);
     assert_eq!(refused(512, 0), ErrorKind::InvalidInput);
     assert_eq!(refused(65_536, 1 << 20), ErrorKind::OutOfRange);
-    disk.image.write_compressed(&[1; 512], 1 << 20).unwrap();
+    disk.layer.write_compressed(&[1; 512], 1 << 20).unwrap();
 }
 
 /// Everything packed anew where it lies, in every state a crash can leave.
@@ -158,7 +158,7 @@ fn a_crash_while_packing_costs_nothing_but_space() {
                 move |device: Disk, _: &_| -> Result<Disk> {
                     let mut bytes = vec![0; index(to - from)];
                     device.read_at(&mut bytes, from)?;
-                    device.image.write_compressed(&bytes, from)?;
+                    device.layer.write_compressed(&bytes, from)?;
                     Ok(device)
                 }
             };

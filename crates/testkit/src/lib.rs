@@ -11,6 +11,7 @@
 //! | [`model`] | does it keep what random guests write? |
 //! | [`crash`] | is flushed data intact after a crash at any instant? |
 //! | [`faults`] | … and after any failure of the host? |
+//! | [`Over`] | an image's layer over bytes, as a whole disk |
 //! | [`vhdx_builder`] | images with any content and any fault, made without the library |
 //!
 //! Failures are panics with the place and the bytes in them: everything here is called from tests.
@@ -27,10 +28,12 @@ pub mod folded;
 pub mod model;
 pub mod mutate;
 pub mod oracle;
+mod over;
 mod rng;
 pub mod stamp;
 mod subject;
 
 pub mod vhdx_builder;
 
+pub use over::{BytesBelow, Over, WriteBy};
 pub use rng::Rng;

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::{InheritedItem, ParentLink};
+
 /// How to make a VHDX image.
 ///
 /// # Example
@@ -24,7 +26,8 @@ pub struct CreateOptions {
     pub physical_sector_size: u32,
     /// Bytes of the log: a multiple of 1 MiB, at least that. Default 1 MiB.
     pub log_size: u32,
-    /// Set aside the space of every block. Default: no, space is taken as it is written.
+    /// Set aside the space of every block. Default: no, space is taken as it is written. Not for a
+    /// disk that has a parent.
     pub fixed: bool,
     /// Name of the program that makes the image, at most 255 UTF-16 units.
     pub creator: String,
@@ -34,6 +37,11 @@ pub struct CreateOptions {
     pub file_write_guid: Option<Uuid>,
     /// Identity of the disk's content; a new one if not given.
     pub data_write_guid: Option<Uuid>,
+    /// The parent of a differencing disk, which reads as the parent does until it is written to.
+    /// Default: none. See [`child_of`](Self::child_of).
+    pub parent: Option<ParentLink>,
+    /// What the disk takes over from its parent's metadata beyond what the other options say.
+    pub inherited: Vec<InheritedItem>,
 }
 
 impl CreateOptions {
@@ -51,6 +59,8 @@ impl CreateOptions {
             virtual_disk_id: None,
             file_write_guid: None,
             data_write_guid: None,
+            parent: None,
+            inherited: Vec::new(),
         }
     }
 }

@@ -94,6 +94,18 @@ pub enum VhdxError {
         what: String,
     },
 
+    /// Something that is not in the specification, which this library adds to it. Strict reading
+    /// refuses it.
+    #[error("{what} is an extension of this library's, which strict reading refuses")]
+    Extension {
+        /// The structure.
+        structure: &'static str,
+        /// Where it lies.
+        offset: u64,
+        /// What is added.
+        what: &'static str,
+    },
+
     /// A version other than the one this library follows.
     #[error("{field} is {found}, this library knows {known}")]
     Version {
@@ -173,9 +185,10 @@ impl VhdxError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotVhdx => ErrorKind::NotRecognised,
-            Self::UnknownRequired { .. } | Self::Strict { .. } | Self::Version { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::UnknownRequired { .. }
+            | Self::Strict { .. }
+            | Self::Extension { .. }
+            | Self::Version { .. } => ErrorKind::Unsupported,
             Self::LogNotEmpty { .. } => ErrorKind::NeedsRecovery,
             Self::Limit { .. } => ErrorKind::LimitExceeded,
             Self::NoValidCopy { .. }
@@ -211,6 +224,9 @@ impl VhdxError {
                 structure, offset, ..
             }
             | Self::Strict {
+                structure, offset, ..
+            }
+            | Self::Extension {
                 structure, offset, ..
             }
             | Self::Limit {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    BlockDevice, ContentId, Extents, Holes, Layer, Limits, LoneLayer, MemoryStorage, OpenOptions,
-    OverlayStorage, Recovery, Storage,
+    BlockDevice, ContentId, DiscardMode, Extents, Holes, Layer, Limits, LoneLayer, MemoryStorage,
+    NoProgress, OpenOptions, OverlayStorage, Recovery, Storage, ZeroFlags, ZerosBelow,
 };
 use uuid::Uuid;
 
@@ -18,10 +18,12 @@ use crate::meta::metadata::{FileParameters, MetadataTable};
 use crate::meta::problem::refuse;
 use crate::meta::regions::RegionTable;
 use crate::ondisk::{header, metadata_table, region_table};
-use crate::{ReadSemantics, VhdxImage};
+use crate::{ParentFormat, ParentLink, ParentPaths, ReadSemantics, VhdxImage};
 
 /// Extents walked and read of one image; the rest is more of the same.
 const EXTENTS: usize = 64;
+/// Changes made to one image.
+const CHANGES: usize = 40;
 /// Bytes read of one extent.
 const PIECE: usize = 64 << 10;
 
@@ -54,6 +56,7 @@ pub fn open_and_read(data: &[u8]) {
         walk(image);
     }
     let _ = VhdxImage::open(memory(data), &options().with_strict(true));
+    salvage(data);
 }
 
 fn walk(image: VhdxImage) {
@@ -86,7 +89,8 @@ fn walk(image: VhdxImage) {
 }
 
 /// Opens for writing, so that the log is replayed in the file, then reopens: a file that was
-/// recovered once opens without recovery.
+/// recovered once opens without recovery. Then changes it in every way there is, and repairs what is
+/// left. Nothing that is asked of a damaged image need succeed.
 pub fn open_writable(data: &[u8]) {
     // Sparse, so that a log that makes the file huge costs nothing.
     let Ok(overlay) = OverlayStorage::new(memory(data), 64 << 20) else {
@@ -97,7 +101,52 @@ pub fn open_writable(data: &[u8]) {
     options.mode = crate::OpenMode::ReadWrite;
     if VhdxImage::open(Arc::clone(&storage), &options).is_ok() {
         let again = self::options().with_recovery(Recovery::Refuse);
-        VhdxImage::open(storage, &again).expect("a recovered file opens");
+        VhdxImage::open(Arc::clone(&storage), &again).expect("a recovered file opens");
+    }
+    if let Ok(mut image) = VhdxImage::open(Arc::clone(&storage), &options) {
+        let picks = data.as_chunks::<8>().0.iter().rev().take(CHANGES);
+        for (n, pick) in picks.enumerate() {
+            let _ = change(&mut image, n, u64::from_be_bytes(*pick));
+        }
+        let _ = image.flush();
+    }
+    let _ = crate::repair(storage, &options);
+}
+
+/// One change of an image, chosen by `pick`.
+fn change(image: &mut VhdxImage, n: usize, pick: u64) -> blockdev_core::Result<()> {
+    let size = image.info().size;
+    let offset = (pick >> 16) % size.max(1);
+    let len = (pick % 3_000_000 + 1).min(size - offset);
+    let bytes = vec![7; usize::try_from(len).expect("small")];
+    let flags = ZeroFlags {
+        may_unmap: pick & 1 != 0,
+        no_fallback: false,
+    };
+    let paths = ParentPaths::relative("parent").expect("a name");
+    let link = ParentLink::new(ParentFormat::Vhdx, Uuid::from_u128(pick.into()), paths);
+    match n % 13 {
+        0..=2 => image.write_at(&bytes, offset, &ZerosBelow),
+        3 => image.zero(offset, len, flags, &ZerosBelow),
+        4 => image.discard(offset, len, DiscardMode::Best),
+        5 => image.discard(offset, len, DiscardMode::ToParent),
+        6 => image.flush(),
+        7 => image.resize(pick % (1 << 28) * 512, pick >> 30),
+        8 => image.compact(&NoProgress).map(drop),
+        9 => image.relink(&link),
+        // What goes through every block takes its time on a disk of many.
+        _ if image.geometry().payload_blocks() > 1000 => Ok(()),
+        10 => image.make_fixed(),
+        11 => image.make_dynamic(),
+        _ if pick & 2 != 0 => image.make_standalone(&ZerosBelow),
+        _ => image.make_differencing(&link),
+    }
+}
+
+/// Opens what is damaged, and reads what can be read of it.
+fn salvage(data: &[u8]) {
+    if let Ok(image) = VhdxImage::open(memory(data), &options().with_salvage(true)) {
+        walk(image);
     }
 }
 

@@ -1,13 +1,16 @@
 //! An open VHDX image.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use blockdev_core::{
-    ContentId, DeviceInfo, Extent, FileRef, Holes, HostFile, Layer, Result, Storage, SyncKind,
+    Below, ContentId, DeviceInfo, DiscardMode, Extent, FileRef, Holes, HostFile, Layer, Pin,
+    Result, Storage, ZeroFlags,
 };
 
 use crate::inspect::MetadataItems;
+use crate::io::engine::Engine;
 use crate::io::tables::Tables;
 use crate::meta::bat::{Frame, ReadSemantics};
 use crate::meta::file_identifier::FileIdentifier;
@@ -61,11 +64,10 @@ impl DiskType {
     }
 }
 
-/// Everything but the BAT that was read at open.
+/// Everything but headers and BAT that was read at open.
 #[derive(Debug)]
 pub(crate) struct Structures {
     pub(crate) identifier: FileIdentifier,
-    pub(crate) headers: Headers,
     pub(crate) region_tables: RegionTables,
     pub(crate) metadata_table: MetadataTable,
     pub(crate) items: MetadataItems,
@@ -94,13 +96,17 @@ pub struct VhdxImage {
     pub(crate) storage: Arc<dyn Storage>,
     /// What the caller gave.
     pub(crate) medium: Arc<dyn Storage>,
+    pub(crate) headers: RwLock<Headers>,
     pub(crate) structures: Structures,
     pub(crate) geometry: Geometry,
-    pub(crate) frame: Frame,
+    /// Length of the file: every block lies before it.
+    pub(crate) file_len: AtomicU64,
     pub(crate) tables: Tables,
     pub(crate) info: DeviceInfo,
     pub(crate) refs: Vec<FileRef>,
     pub(crate) log_state: LogState,
+    /// There is one when the image may be changed.
+    pub(crate) engine: Option<Engine>,
 }
 
 impl VhdxImage {
@@ -110,17 +116,18 @@ impl VhdxImage {
         &self.structures.identifier
     }
 
-    /// Both copies of the header.
+    /// Both copies of the header, as they are at this moment.
     #[must_use]
-    pub fn headers(&self) -> &Headers {
-        &self.structures.headers
+    pub fn headers(&self) -> Headers {
+        let headers = self.headers.read().unwrap_or_else(PoisonError::into_inner);
+        headers.clone()
     }
 
-    /// The current header.
+    /// The current header, as it is at this moment.
     #[must_use]
-    pub fn header(&self) -> &HeaderCopy {
-        self.structures
-            .headers
+    pub fn header(&self) -> HeaderCopy {
+        let headers = self.headers.read().unwrap_or_else(PoisonError::into_inner);
+        *headers
             .current()
             .expect("an image without one does not open")
     }
@@ -249,10 +256,10 @@ impl VhdxImage {
         self.read_runs(buf, offset, holes, semantics)
     }
 
-    /// Gives back the medium the image was opened from.
+    /// Closes the image and gives back the medium it was opened from.
     #[must_use]
     pub fn into_medium(self) -> Arc<dyn Storage> {
-        self.medium
+        Arc::clone(&self.medium)
     }
 
     pub(crate) fn storage(&self) -> &dyn Storage {
@@ -264,7 +271,29 @@ impl VhdxImage {
     }
 
     pub(crate) fn frame(&self) -> Frame {
-        self.frame
+        Frame {
+            file_len: self.file_len(),
+            has_parent: self.has_parent(),
+        }
+    }
+
+    /// True when what this file does not hold is the parent's.
+    pub(crate) fn has_parent(&self) -> bool {
+        self.structures.items.file_parameters.has_parent
+    }
+
+    pub(crate) fn file_len(&self) -> u64 {
+        self.file_len.load(Ordering::Acquire)
+    }
+
+    /// Notes that the file is at least `len` bytes long.
+    pub(crate) fn raise_file_len(&self, len: u64) {
+        self.file_len.fetch_max(len, Ordering::AcqRel);
+    }
+
+    /// Counts a request in: no space that it may come to look at is used again before it is done.
+    pub(crate) fn pin(&self) -> Option<Pin<'_>> {
+        self.engine.as_ref().map(|engine| engine.pins.enter())
     }
 }
 
@@ -282,6 +311,7 @@ impl Layer for VhdxImage {
     }
 
     fn next_extent(&self, offset: u64, len: u64) -> Result<Extent> {
+        let _pin = self.pin();
         self.next_run(offset, len, ReadSemantics::Effective)
     }
 
@@ -289,8 +319,24 @@ impl Layer for VhdxImage {
         self.read_runs(buf, offset, holes, ReadSemantics::Effective)
     }
 
+    fn write_at(&self, buf: &[u8], offset: u64, below: &dyn Below) -> Result<()> {
+        self.write_guest(buf, offset, below)
+    }
+
+    fn zero(&self, offset: u64, len: u64, flags: ZeroFlags, below: &dyn Below) -> Result<()> {
+        self.zero_guest(offset, len, flags, below)
+    }
+
+    fn discard(&self, offset: u64, len: u64, mode: DiscardMode) -> Result<()> {
+        self.discard_guest(offset, len, mode)
+    }
+
     fn flush(&self) -> Result<()> {
-        self.storage.sync(SyncKind::Data)
+        self.flush_all()
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.finish()
     }
 
     fn host(&self, file: HostFile) -> Option<&dyn Storage> {
@@ -306,5 +352,13 @@ impl Layer for VhdxImage {
 
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+/// A writable image that goes out of use without a word is closed as far as that succeeds.
+impl Drop for VhdxImage {
+    fn drop(&mut self) {
+        // Nobody is left to be told; what failed shows when the image is opened again.
+        let _ = self.finish();
     }
 }

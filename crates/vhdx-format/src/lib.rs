@@ -30,6 +30,7 @@ mod image;
 mod io;
 mod meta;
 mod ondisk;
+mod parent_link;
 
 /// The format's name in every list of formats.
 pub(crate) const FORMAT_NAME: &str = "vhdx";
@@ -40,7 +41,9 @@ pub use driver::VhdxDriver;
 pub use error::VhdxError;
 pub use image::{DiskType, LogState, VhdxImage};
 pub use io::check::check;
+pub use io::compact::Compacted;
 pub use io::create::VhdxWriter;
+pub use io::repair::{Repaired, repair};
 pub use io::window::SectorWindow;
 pub use meta::bat::ReadSemantics;
 pub use meta::file_identifier::FileIdentifier;
@@ -52,6 +55,7 @@ pub use meta::metadata::{FileParameters, MetadataEntry, MetadataTable};
 pub use meta::regions::{RegionEntry, RegionTable, RegionTables};
 pub use ondisk::bat_entry::{BatEntry, BitmapState, PayloadState};
 pub use ondisk::guid::known;
+pub use parent_link::{InheritedItem, ParentFormat, ParentLink, ParentPaths};
 pub use uuid::Uuid;
 
 /// Views of single structures, for files whole or damaged.

@@ -16,6 +16,7 @@ use testkit::vhdx_builder::{
     MetadataItem, ParentLocator, RegionEntry, Slot, VhdxBuilder, ids,
 };
 use uuid::Uuid;
+use vhdx_format::known;
 
 const SOME: Uuid = Uuid::from_u128(0x5EED_0001_0000_4000_8000_0000_0000_00AA);
 
@@ -33,6 +34,15 @@ fn child() -> VhdxBuilder {
     VhdxBuilder::child_of(&VhdxBuilder::new(4 * MIB), "p.vhdx")
         .block(0, full(1))
         .block(1, BlockContent::partial(BlockData::Pattern(2), 3..9))
+}
+
+/// A locator of a parent of another format, that declares `format`.
+fn other_format(format: Option<&str>) -> ParentLocator {
+    let locator = ParentLocator::relative(SOME, "p").locator_type(known::OTHER_PARENT_LOCATOR);
+    match format {
+        Some(format) => locator.pair("parent_format", format),
+        None => locator,
+    }
 }
 
 fn both(builder: VhdxBuilder, copy: HeaderCopy) -> VhdxBuilder {
@@ -313,6 +323,17 @@ fn provoked() -> Vec<(&'static str, Severity, VhdxBuilder)> {
             CORRUPTION,
             located(ParentLocator::relative(SOME, "p").locator_type(SOME)),
         ),
+        (
+            "locator-extension",
+            NOTE,
+            located(other_format(Some("raw"))),
+        ),
+        (
+            "locator-format",
+            CORRUPTION,
+            located(other_format(Some("vhdx"))),
+        ),
+        ("locator-format", CORRUPTION, located(other_format(None))),
         (
             "locator-duplicate-key",
             CORRUPTION,

@@ -63,7 +63,7 @@ fn both_headers_and_the_current_one_show_every_field() {
     let image = built(&builder).unwrap();
     let headers = image.headers();
     assert_eq!(headers.current, Some(0));
-    assert_eq!(headers.current().unwrap(), image.header());
+    assert_eq!(*headers.current().unwrap(), image.header());
     let [first, second] = headers.copies;
     for (copy, slot, sequence, guids) in [
         (first, Slot::First, 77, (guid(5), guid(6))),

@@ -1,14 +1,14 @@
 //! Timing beside others: what is compared, how much of it, how often.
 
 mod convert;
-mod qcow2;
+mod requests;
 
 use std::fs;
 use std::path::Path;
 
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask bench convert|qcow2 [MIB [ROUNDS]]";
+const USAGE: &str = "usage: cargo xtask bench convert|qcow2|vhdx [MIB [ROUNDS]]";
 const DEFAULT_MIB: u64 = 1024;
 const DEFAULT_ROUNDS: usize = 3;
 
@@ -23,7 +23,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let (verb, numbers) = arguments.split_first().ok_or(USAGE)?;
     let run: fn(&Path, Extent) -> Outcome = match verb.as_str() {
         "convert" => convert::run,
-        "qcow2" => qcow2::run,
+        "qcow2" => requests::qcow2,
+        "vhdx" => requests::vhdx,
         _ => return Err(USAGE.into()),
     };
     let number = |text: &String| {

@@ -107,7 +107,6 @@ pub(super) fn open(root: &Path, name: &Path, options: FileOptions) -> Result<Fil
 
 #[cfg(unix)]
 #[cfg(test)]
-#[cfg(not(shuttle))]
 mod tests {
     use std::os::unix::fs::symlink;
 

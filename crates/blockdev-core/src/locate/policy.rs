@@ -189,7 +189,6 @@ fn below(root: &Path, dir: &Path) -> Result<PathBuf> {
 }
 
 #[cfg(test)]
-#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::NameKind;

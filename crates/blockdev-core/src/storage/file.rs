@@ -292,7 +292,6 @@ pub(super) fn path_identity(path: &Path) -> Option<FileId> {
 }
 
 #[cfg(test)]
-#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::StorageExt;

@@ -49,6 +49,23 @@ fn a_parent_that_tells_no_fingerprint_is_not_the_one_expected() {
 }
 
 #[test]
+fn a_format_other_than_the_childs_own_stays_declared_when_any_parent_will_do() {
+    let opened = |format: &str| {
+        let top = format!("FAKE\nformat {format}\nexpect 1\nrelative base\n");
+        let files = Files::new().with("/v/top", &top).with("/v/base", "bytes");
+        let builder = ChainBuilder::new(DRIVERS)
+            .opener(&files)
+            .verify_linkage(false);
+        let builder = builder.policy(ChainPolicy::Any).parent_format("raw");
+        let chain = builder.build(Top::storage(files.file("/v/top"), "fake").at("/v/top"));
+        chain.map(|chain| chain.layer(1).unwrap().info().format)
+    };
+    assert_eq!(opened("fake").unwrap(), "raw");
+    let refused = opened("other").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotRecognised);
+}
+
+#[test]
 fn a_stale_name_with_other_content_gives_way_to_the_right_file() {
     let files = Files::new()
         .with(

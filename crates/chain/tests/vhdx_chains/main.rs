@@ -4,6 +4,7 @@
 // Here a failure is a panic.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod children;
 mod cost;
 mod dirty;
 mod linkage;

@@ -15,15 +15,34 @@ use crate::output::plain::{complain, plain};
 use crate::output::progress;
 
 pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
+    write_out(args, Damaged::AsTheArgumentsSay)
+}
+
+/// The same for a source that may be too damaged to be opened otherwise.
+pub(crate) fn salvage(args: &Convert) -> Result<u8, Failure> {
+    write_out(args, Damaged::Salvaged)
+}
+
+/// What becomes of what cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    /// An error, or zeros if that was asked for.
+    AsTheArgumentsSay,
+    /// Zeros, and the source is opened as far as what is left of it allows.
+    Salvaged,
+}
+
+fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
     if args.sources.len() > 1 && args.snapshot.is_some() {
         return Err(Failure::new(
             "a snapshot is of one source, and there are several",
         ));
     }
-    let disks = args.sources.iter().map(|path| open(args, path));
+    let disks = args.sources.iter().map(|path| open(args, path, damaged));
     let disks = disks.collect::<Result<Vec<Chain>, Failure>>()?;
     let like = disks.first().map(BlockDevice::info);
-    let mut image = new_image::parse(&args.output_format, &args.options, like)?;
+    let has_parent = args.backing.is_some();
+    let mut image = new_image::parse(&args.output_format, &args.options, like, has_parent)?;
     if args.compress {
         match &mut image {
             NewImage::Qcow2(create) => create.compressed = true,
@@ -43,6 +62,10 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
         return Err(Failure::new(text));
     }
     let below = new_image::open_backing(&args.open, &args.destination, backing.as_ref())?;
+    if let (Some(named), Some(parent)) = (&backing, &below) {
+        let destination = &args.destination;
+        new_image::link(&mut image, &args.options, destination, &named.name, parent)?;
+    }
     let mut options = ConvertOptions::default();
     options.sparse_bytes = usize::try_from(args.sparse_size)
         .map_err(|_| Failure::new("the sparse size is too large"))?;
@@ -55,7 +78,7 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
     let destination = &args.destination;
     let lost = Mutex::new(Lost::default());
     let result = Source::concat(&disks).and_then(|source| {
-        let source = if args.salvage {
+        let source = if args.salvage || damaged == Damaged::Salvaged {
             source.salvaged(&lost)
         } else {
             source
@@ -87,8 +110,11 @@ pub(crate) fn run(args: &Convert) -> Result<u8, Failure> {
 }
 
 /// The disk at `path`, which is one of the sources.
-fn open(args: &Convert, path: &Path) -> Result<Chain, Failure> {
+fn open(args: &Convert, path: &Path, damaged: Damaged) -> Result<Chain, Failure> {
     let mut disk = args.open.disk(path, args.format.as_ref());
+    if damaged == Damaged::Salvaged {
+        disk = disk.options(args.open.image_options().with_salvage(true));
+    }
     if let Some(snapshot) = &args.snapshot {
         disk = disk.snapshot(snapshot.clone());
     }

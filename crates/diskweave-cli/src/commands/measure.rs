@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
     };
     let size = args.size.unwrap_or(0);
     let like = source.as_ref().map(|chain| chain.info());
-    let image = new_image::parse(&args.output_format, &args.options, like)?;
+    let image = new_image::parse(&args.output_format, &args.options, like, false)?;
     let about = |e| match &args.file {
         Some(file) => Failure::about(shown(file), e),
         None => Failure::new(e),

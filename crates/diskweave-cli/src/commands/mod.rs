@@ -2,6 +2,7 @@
 
 mod chain;
 mod check;
+mod compact;
 mod compare;
 mod convert;
 mod create;
@@ -10,6 +11,7 @@ mod map;
 mod measure;
 mod new_image;
 mod qcow2_facts;
+mod relink;
 mod resize;
 mod sections;
 mod snapshot;
@@ -30,11 +32,14 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Create(args) => create::run(args),
         Command::Measure(args) => measure::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Salvage(args) => convert::salvage(args),
         Command::Compare(args) => compare::run(args),
         Command::Check(args) => check::run(args),
         Command::Sections(args) => sections::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Resize(args) => resize::run(args),
+        Command::Compact(args) => compact::run(args),
+        Command::Relink(args) => relink::run(args),
         Command::Chain(args) => chain::run(args),
     }
 }

@@ -6,7 +6,7 @@ use diskweave::chain::Chain;
 use diskweave::core::DeviceInfo;
 use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
 use diskweave::vhdx::{CreateOptions, Uuid};
-use diskweave::{NewImage, RawOptions, RawPreallocation};
+use diskweave::{NewImage, RawOptions, RawPreallocation, vhdx_child};
 
 use super::shown;
 use crate::args::Open;
@@ -14,15 +14,17 @@ use crate::failure::Failure;
 use crate::output::size;
 
 /// The image that `-O FORMAT -o OPTIONS` asks for, of a disk that is like `source` if there is one.
+/// `has_parent` says whether a backing file is asked for beside the options.
 pub(crate) fn parse(
     format: &str,
     options: &[String],
     source: Option<&DeviceInfo>,
+    has_parent: bool,
 ) -> Result<NewImage, Failure> {
     let options = pairs(options)?;
     match format {
         "raw" => raw(&options).map(NewImage::Raw),
-        "vhdx" => vhdx(&options, source).map(NewImage::Vhdx),
+        "vhdx" => vhdx(&options, vhdx_like(source), has_parent).map(NewImage::Vhdx),
         "qcow2" => qcow2(&options).map(NewImage::Qcow2),
         other => Err(Failure::new(format!(
             "images of format {other:?} cannot be written yet"
@@ -36,11 +38,28 @@ pub(crate) fn backing(
     file: Option<&String>,
     format: Option<&String>,
 ) -> Result<Option<Backing>, Failure> {
-    let NewImage::Qcow2(create) = image else {
-        return match file.or(format) {
-            Some(_) => Err(Failure::new("only qcow2 images can have a backing file")),
-            None => Ok(None),
-        };
+    let format_alone = file.is_none() && format.is_some();
+    let create = match image {
+        NewImage::Qcow2(create) => create,
+        NewImage::Vhdx(_) => {
+            // Its parent is a VHDX unless it is said to be something else.
+            let format = format.cloned().unwrap_or_else(|| "vhdx".into());
+            let named = file.map(|file| Backing {
+                name: file.clone(),
+                format,
+            });
+            return match named {
+                Some(Backing { name, .. }) if name.is_empty() => Err(no_backing_file()),
+                None if format_alone => Err(no_backing_file()),
+                named => Ok(named),
+            };
+        }
+        _ if file.or(format).is_some() => {
+            return Err(Failure::new(
+                "only qcow2 and VHDX images can have a backing file",
+            ));
+        }
+        _ => return Ok(None),
     };
     if let Some(file) = file {
         create.backing.get_or_insert_default().name.clone_from(file);
@@ -53,14 +72,34 @@ pub(crate) fn backing(
             .clone_from(format);
     }
     match &create.backing {
-        Some(backing) if backing.name.is_empty() => Err(Failure::new(
-            "a backing format is said, but no backing file",
-        )),
+        Some(backing) if backing.name.is_empty() => Err(no_backing_file()),
         Some(backing) if backing.format.is_empty() => Err(Failure::new(
             "a backing file is said, but not its format (-F)",
         )),
         backing => Ok(backing.clone()),
     }
+}
+
+fn no_backing_file() -> Failure {
+    Failure::new("a backing format is said, but no backing file")
+}
+
+/// Has `image`, which is to be at `destination`, be over `parent`, the disk of the backing file called
+/// `name`, where its format records more of it than a name. `options` are those it was made from.
+pub(crate) fn link(
+    image: &mut NewImage,
+    options: &[String],
+    destination: &Path,
+    name: &str,
+    parent: &Chain,
+) -> Result<(), Failure> {
+    let NewImage::Vhdx(create) = image else {
+        return Ok(());
+    };
+    let child = vhdx_child(parent, name, destination);
+    let child = child.map_err(|e| Failure::about(shown(Path::new(name)), e))?;
+    *create = vhdx(&pairs(options)?, child, true)?;
+    Ok(())
 }
 
 /// Refuses an image at `image` that names itself as its backing file, by whatever spelling.
@@ -132,7 +171,8 @@ fn raw(options: &[(&str, &str)]) -> Result<RawOptions, Failure> {
     Ok(raw)
 }
 
-fn vhdx(options: &[(&str, &str)], source: Option<&DeviceInfo>) -> Result<CreateOptions, Failure> {
+/// The defaults of a VHDX, of a disk that is like `source` if there is one.
+fn vhdx_like(source: Option<&DeviceInfo>) -> CreateOptions {
     // The size is told when the image is made.
     let mut create = CreateOptions::new(0);
     if let Some(source) = source {
@@ -142,6 +182,14 @@ fn vhdx(options: &[(&str, &str)], source: Option<&DeviceInfo>) -> Result<CreateO
             create.physical_sector_size = source.physical_sector_size;
         }
     }
+    create
+}
+
+fn vhdx(
+    options: &[(&str, &str)],
+    mut create: CreateOptions,
+    has_parent: bool,
+) -> Result<CreateOptions, Failure> {
     for (key, value) in options {
         let bytes = || {
             let bytes = size::parse(value).map_err(Failure::new)?;
@@ -154,11 +202,23 @@ fn vhdx(options: &[(&str, &str)], source: Option<&DeviceInfo>) -> Result<CreateO
         };
         match *key {
             "subformat" => {
-                create.fixed = match *value {
-                    "fixed" => true,
-                    "dynamic" => false,
-                    other => {
-                        let text = format!("subformat is {other:?}, expected dynamic or fixed");
+                create.fixed = match (*value, has_parent) {
+                    ("fixed", false) => true,
+                    ("dynamic", false) | ("differencing", true) => false,
+                    ("differencing", false) => {
+                        let text =
+                            "a differencing disk is over a backing file, and none is said (-b)";
+                        return Err(Failure::new(text));
+                    }
+                    ("fixed" | "dynamic", true) => {
+                        let text =
+                            format!("a disk over a backing file is differencing, not {value}");
+                        return Err(Failure::new(text));
+                    }
+                    (other, _) => {
+                        let text = format!(
+                            "subformat is {other:?}, expected dynamic, fixed or differencing"
+                        );
                         return Err(Failure::new(text));
                     }
                 }

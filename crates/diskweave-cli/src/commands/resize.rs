@@ -12,7 +12,8 @@ pub(crate) fn run(args: &Resize) -> Result<u8, Failure> {
     let about = |e| Failure::about(shown(&args.image.file), e);
     let disk = args.image.disk().writable();
     let mut chain = disk.open(&args.image.file).map_err(about)?;
-    let size = wanted(&args.size, chain.size())?;
+    let sector = u64::from(chain.info().logical_sector_size);
+    let size = wanted(&args.size, chain.size(), sector)?;
     if size < chain.size() && !args.shrink {
         let text = "Use the --shrink option to perform a shrink operation.";
         return Err(Failure::new(text));
@@ -25,8 +26,8 @@ pub(crate) fn run(args: &Resize) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// The size that `text` asks for, of a disk of `now` bytes: in whole sectors of 512 bytes.
-fn wanted(text: &str, now: u64) -> Result<u64, Failure> {
+/// The size that `text` asks for, of a disk of `now` bytes: in whole sectors of so many bytes.
+fn wanted(text: &str, now: u64, sector: u64) -> Result<u64, Failure> {
     let (number, relative) = match text.strip_prefix(['+', '-']) {
         Some(number) => (number, true),
         None => (text, false),
@@ -37,7 +38,7 @@ fn wanted(text: &str, now: u64) -> Result<u64, Failure> {
         (true, false) => now.checked_add(bytes),
         (true, true) => now.checked_sub(bytes),
     };
-    let size = size.and_then(|size| size.checked_next_multiple_of(512));
+    let size = size.and_then(|size| size.checked_next_multiple_of(sector));
     size.ok_or_else(|| Failure::new(format!("the disk of {now} bytes cannot change by {text}")))
 }
 
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn signs_are_taken_from_the_present_size() {
-        let size = |text| wanted(text, 1 << 20).ok();
+        let size = |text| wanted(text, 1 << 20, 512).ok();
         assert_eq!(size("2M"), Some(2 << 20));
         assert_eq!(size("+1M"), Some(2 << 20));
         assert_eq!(size("-512K"), Some(512 << 10));
@@ -55,5 +56,6 @@ mod tests {
         assert_eq!(size("-2M"), None);
         assert_eq!(size("+16E"), None);
         assert_eq!(size("much"), None);
+        assert_eq!(wanted("1000", 1 << 20, 4096).ok(), Some(4096));
     }
 }

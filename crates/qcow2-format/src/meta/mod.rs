@@ -6,7 +6,6 @@ pub(crate) mod cluster;
 pub(crate) mod counts;
 pub(crate) mod extensions;
 pub(crate) mod first_cluster;
-pub(crate) mod free_runs;
 pub(crate) mod geometry;
 pub(crate) mod header;
 pub(crate) mod layout;

@@ -12,7 +12,7 @@ use testkit::oracle::{QemuImg, QemuIo};
 
 use crate::model::qemu_agrees;
 use crate::stories::{KEEP, UNMAP};
-use crate::subject::{Disk, backed, content, damaged, empty, filled, options, packable};
+use crate::subject::{self, Disk, backed, content, damaged, empty, filled, options, packable};
 
 const INCOMPATIBLE: usize = 72;
 const COMPATIBLE: usize = 80;
@@ -25,7 +25,7 @@ fn open(storage: &Shared) -> Disk {
 }
 
 fn over(storage: &Shared, base: &[u8]) -> Disk {
-    Disk::open(storage.clone(), true, &Arc::new(base.to_vec())).unwrap()
+    subject::open(storage.clone(), true, &Arc::new(base.to_vec())).unwrap()
 }
 
 fn shared(image: Vec<u8>) -> Shared {
@@ -72,10 +72,10 @@ fn a_snapshot_keeps_what_is_written_over_and_discarded() {
         let before = content(256);
         let storage = shared(filled(&before, shape));
         let mut disk = open(&storage);
-        disk.image
+        disk.layer
             .create_snapshot(&NewSnapshot::now("kept"))
             .unwrap();
-        let taken = disk.image.create_snapshot(&NewSnapshot::now("kept"));
+        let taken = disk.layer.create_snapshot(&NewSnapshot::now("kept"));
         assert_eq!(taken.unwrap_err().kind(), ErrorKind::InvalidInput);
         disk.write_at(&[1; 70_000], 3000).unwrap();
         disk.discard(100 << 10, 80 << 10).unwrap();
@@ -88,9 +88,9 @@ fn a_snapshot_keeps_what_is_written_over_and_discarded() {
         let kept = Qcow2Image::open_snapshot(storage.clone(), "kept", &options).unwrap();
         reads(&blockdev_core::LoneLayer::new(Box::new(kept)), 0, &before);
         let mut disk = open(&storage);
-        disk.image.apply_snapshot("kept").unwrap();
+        disk.layer.apply_snapshot("kept").unwrap();
         reads(&disk, 0, &before);
-        disk.image.delete_snapshot("kept").unwrap();
+        disk.layer.delete_snapshot("kept").unwrap();
         drop(disk);
         clean(&storage);
     }
@@ -103,19 +103,19 @@ fn going_back_to_a_snapshot_brings_its_size_back() {
     let before = content(100);
     let storage = shared(filled(&before, options(100 << 10, 9)));
     let mut disk = open(&storage);
-    disk.image
+    disk.layer
         .create_snapshot(&NewSnapshot::now("small"))
         .unwrap();
-    disk.resize(5 << 20).unwrap();
+    subject::resize(&mut disk, 5 << 20).unwrap();
     disk.write_at(&[1; 9000], 4 << 20).unwrap();
-    disk.image
+    disk.layer
         .create_snapshot(&NewSnapshot::now("large"))
         .unwrap();
-    disk.resize(10 << 10).unwrap();
-    disk.image.apply_snapshot("small").unwrap();
+    subject::resize(&mut disk, 10 << 10).unwrap();
+    disk.layer.apply_snapshot("small").unwrap();
     assert_eq!(disk.size(), 100 << 10);
     reads(&disk, 0, &before);
-    disk.image.apply_snapshot("large").unwrap();
+    disk.layer.apply_snapshot("large").unwrap();
     assert_eq!(disk.size(), 5 << 20);
     reads(&disk, 4 << 20, &[1; 9000]);
     reads(&disk, 100 << 10, &[0; 90_000]);
@@ -244,7 +244,7 @@ fn the_narrowest_refcounts_refuse_a_snapshot_and_the_widest_take_it() {
         let before = content(64);
         let storage = shared(filled(&before, shape));
         let mut disk = open(&storage);
-        let snapshot = disk.image.create_snapshot(&NewSnapshot::now("one"));
+        let snapshot = disk.layer.create_snapshot(&NewSnapshot::now("one"));
         assert_eq!(snapshot.map(drop).map_err(|error| error.kind()), taken);
         disk.write_at(&[1; 9000], 70_000).unwrap();
         disk.discard(8192, 8192).unwrap();
@@ -283,11 +283,11 @@ fn what_others_noted_in_the_header_survives() {
     );
     let mut disk = open(&storage);
     disk.write_at(&[1; 9000], 70_000).unwrap();
-    disk.image
+    disk.layer
         .create_snapshot(&NewSnapshot::now("one"))
         .unwrap();
-    disk.resize(300 << 10).unwrap();
-    disk.image.delete_snapshot("one").unwrap();
+    subject::resize(&mut disk, 300 << 10).unwrap();
+    disk.layer.delete_snapshot("one").unwrap();
     drop(disk);
     let after = storage.to_vec();
     assert_eq!(after[at..at + unknown.len()], unknown);
@@ -320,10 +320,10 @@ fn extensions_of_a_version_2_image_survive() {
     let base = content(64);
     let mut disk = over(&storage, &base);
     disk.write_at(&[1; 9000], 1000).unwrap();
-    disk.image
+    disk.layer
         .create_snapshot(&NewSnapshot::now("one"))
         .unwrap();
-    disk.resize(256 << 10).unwrap();
+    subject::resize(&mut disk, 256 << 10).unwrap();
     drop(disk);
     assert_eq!(storage.to_vec()[72..72 + extension.len()], extension);
     let first = first_cluster(&*storage).unwrap();
@@ -401,7 +401,7 @@ fn structures_are_not_allocated_over_whatever_refcounts_say() {
 }
 
 fn reads_only(storage: &Shared, right: &[u8]) {
-    let disk = Disk::open(storage.clone(), false, &Arc::default()).unwrap();
+    let disk = subject::open(storage.clone(), false, &Arc::default()).unwrap();
     reads(&disk, 0, right);
 }
 
@@ -421,8 +421,8 @@ fn a_raw_data_file_has_the_size_of_its_disk() {
     let raw = shared(std::fs::read(&data).unwrap());
     for size in [300 << 10, 2 << 20, 512 << 10, 513 << 10] {
         let mut disk = open(&storage);
-        disk.image.attach(FileRole::Data, raw.clone()).unwrap();
-        disk.resize(size).unwrap();
+        disk.layer.attach(FileRole::Data, raw.clone()).unwrap();
+        subject::resize(&mut disk, size).unwrap();
         assert_eq!(raw.len().unwrap(), size);
         reads(&disk, 0, &raw.to_vec());
         let kept = usize::try_from(size.min(300 << 10)).unwrap();
@@ -448,14 +448,14 @@ fn entries_wait_for_the_bytes_in_a_data_file() {
     let storage = shared(std::fs::read(&file).unwrap());
     let faulty = FaultyStorage::new(shared(vec![7; 1 << 20]));
     let mut disk = open(&storage);
-    disk.image.attach(FileRole::Data, faulty.clone()).unwrap();
+    disk.layer.attach(FileRole::Data, faulty.clone()).unwrap();
     disk.write_at(&[1; 65_536], 0).unwrap();
     faulty.fail(Op::SyncData, 1, Fault::Io);
     assert_eq!(disk.flush().unwrap_err().kind(), ErrorKind::Io);
     drop(disk);
     // The image as it is, over the data file as it was.
     let mut disk = open(&storage);
-    disk.image
+    disk.layer
         .attach(FileRole::Data, shared(vec![7; 1 << 20]))
         .unwrap();
     reads(&disk, 0, &[0; 65_536]);
@@ -472,7 +472,7 @@ fn zeros_over_subclusters_in_a_data_file_are_zeros_everywhere() {
     img.create("qcow2", &file, 1 << 20, &options).unwrap();
     let storage = shared(std::fs::read(&file).unwrap());
     let mut disk = open(&storage);
-    disk.image
+    disk.layer
         .attach(FileRole::Data, shared(Vec::new()))
         .unwrap();
     for flags in [UNMAP, KEEP] {
@@ -550,7 +550,7 @@ fn a_failed_sync_leaves_nobody_waiting() {
     for round in 0..60 {
         let image = empty(options(8 << 20, 12));
         let faulty = FaultyStorage::new(Arc::new(MemoryStorage::from(image)));
-        let disk = Disk::open(faulty.clone(), true, &Arc::default()).unwrap();
+        let disk = subject::open(faulty.clone(), true, &Arc::default()).unwrap();
         let (done, all_done) = mpsc::channel();
         let disk = Arc::new(disk);
         for guest in 0..4u64 {
@@ -605,7 +605,7 @@ fn zeroing_a_huge_disk_does_not_gather_its_tables_in_memory() {
     writer.finish().unwrap();
     let image = backed(storage.to_vec(), 21);
     let counting = CountingStorage::new(Arc::new(MemoryStorage::from(image)));
-    let disk = Disk::open(counting.clone(), true, &Arc::default()).unwrap();
+    let disk = subject::open(counting.clone(), true, &Arc::default()).unwrap();
     disk.write_zeroes(0, 16 << 40, UNMAP).unwrap();
     // Each entry has eight bytes, and no more than 16 MiB of them wait to be written.
     let flushes = ((16u64 << 40) >> 21) * 8 / (16 << 20);

@@ -5,35 +5,15 @@ use std::sync::Arc;
 use blockdev_core::{BlockDevice, ErrorKind, MemoryStorage, OpenOptions};
 use qcow2_format::{Qcow2Image, check};
 use testkit::counting::{Fault, FaultyStorage, Op};
-use testkit::faults::FaultInjector;
+use testkit::faults::prove;
 
 use crate::stories::{STORIES, UNMAP};
-use crate::subject::{Disk, content, filled, options};
+use crate::subject::{Disk, content, filled, open, options};
 
-/// Of every kind of call the first few fail, or, where `DISKWEAVE_CRASH` asks for much, each of them.
 #[test]
 fn every_failure_is_told_and_loses_nothing_that_was_flushed() {
-    let calls = match std::env::var_os("DISKWEAVE_CRASH") {
-        Some(_) => u64::MAX,
-        None => 4,
-    };
-    let mut injected = 0;
-    for (name, make) in STORIES {
-        let (subject, mut scenario) = make();
-        if subject.repairs {
-            // It is opened by what is being proved here.
-            continue;
-        }
-        scenario.name = (*name).into();
-        let report = FaultInjector::new(&subject)
-            .states(3)
-            .at_most(calls)
-            .run(&scenario);
-        println!("{report}");
-        report.assert_clean();
-        injected += report.injected;
-    }
-    println!("{injected} failures");
+    // What is repaired is opened by what is being proved here.
+    let injected = prove(STORIES, |subject| subject.repairs);
     assert!(injected > 500);
 }
 
@@ -88,7 +68,7 @@ fn a_full_host_that_gets_room_again_loses_nothing() {
             let memory = Arc::new(MemoryStorage::from(image));
             let faulty = FaultyStorage::new(memory.clone());
             let base = Arc::default();
-            let disk = Disk::open(faulty.clone(), true, &base).unwrap();
+            let disk = open(faulty.clone(), true, &base).unwrap();
             let mut known = Known {
                 bytes: content(64),
                 doubt: vec![false; 512],
@@ -119,7 +99,7 @@ fn a_full_host_that_gets_room_again_loses_nothing() {
             let copy = Arc::new(MemoryStorage::from(memory.to_vec()));
             let report = check(copy.clone(), &OpenOptions::read_only()).unwrap();
             assert_eq!(report.corruptions, 0, "write {nth}: {:?}", report.findings);
-            let after = Disk::open(copy, true, &base).unwrap();
+            let after = open(copy, true, &base).unwrap();
             known.is(&after);
             drop(disk);
             let report = check(memory, &OpenOptions::read_only()).unwrap();

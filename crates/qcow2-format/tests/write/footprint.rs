@@ -7,11 +7,11 @@ use testkit::Rng;
 use testkit::counting::{CountingStorage, Op};
 
 use crate::stories::UNMAP;
-use crate::subject::{Disk, backed, content, empty, filled, options};
+use crate::subject::{Disk, backed, content, empty, filled, open, options};
 
 fn counted(image: Vec<u8>) -> (Arc<CountingStorage>, Disk) {
     let storage = CountingStorage::new(Arc::new(MemoryStorage::from(image)));
-    let disk = Disk::open(storage.clone(), true, &Arc::default()).unwrap();
+    let disk = open(storage.clone(), true, &Arc::default()).unwrap();
     storage.reset();
     (storage, disk)
 }
@@ -99,7 +99,7 @@ fn discarding_and_writing_does_not_grow_the_file_for_ever() {
         let whole = filled(&content(1024), options(1 << 20, bits)).len() as u64;
         let image = backed(empty(options(1 << 20, bits)), bits);
         let storage = Arc::new(MemoryStorage::from(image));
-        let disk = Disk::open(storage.clone(), true, &Arc::new(base.clone())).unwrap();
+        let disk = open(storage.clone(), true, &Arc::new(base.clone())).unwrap();
         let mut rng = Rng::new(2);
         for step in 0..4000 {
             let at = rng.below((1 << 20) - 20_000);

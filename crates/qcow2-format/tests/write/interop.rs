@@ -11,47 +11,24 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
 
 use blockdev_core::{
     BlockDevice, FileOptions, FileRole, FileStorage, Layer, OpenOptions, ZeroFlags,
 };
 use qcow2_format::{NewSnapshot, Qcow2Image, check};
 use testkit::Rng;
-use testkit::oracle::{QemuImg, QemuIo};
+use testkit::oracle::{Qemu, rounds, same_disk};
 use testkit::stamp::stamped;
 
-use crate::subject::Disk;
-
-/// QEMU's tools, both.
-struct Qemu {
-    img: QemuImg,
-    io: QemuIo,
-}
-
-impl Qemu {
-    fn find() -> Option<Self> {
-        Some(Self {
-            img: QemuImg::find()?,
-            io: QemuIo::find()?,
-        })
-    }
-
-    fn img(&self, folder: &Path, args: &str) {
-        let args: Vec<&str> = args.split(' ').collect();
-        let ran = self.img.run_in(folder, &args);
-        ran.ok()
-            .unwrap_or_else(|error| panic!("qemu-img {args:?}: {error}"));
-    }
-}
+use crate::subject::{Disk, packed, resize};
 
 /// One image and who does what to it.
 struct Round<'a> {
     qemu: &'a Qemu,
     folder: PathBuf,
     rng: Rng,
-    story: String,
+    story: &'a mut String,
     size: u64,
     cluster: u64,
     base: Arc<Vec<u8>>,
@@ -67,7 +44,7 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    fn new(qemu: &'a Qemu, folder: &Path, seed: u64) -> Self {
+    fn new(qemu: &'a Qemu, folder: &Path, seed: u64, story: &'a mut String) -> Self {
         let mut rng = Rng::new(seed);
         let extended = rng.one_in(4);
         let bits = if extended {
@@ -95,10 +72,11 @@ impl<'a> Round<'a> {
         let kind = rng.below(8);
         let has_data_file = kind == 0 && !version_2;
         let is_raw = has_data_file && rng.one_in(2);
+        let _ = write!(story, "seed {seed}: {size} bytes, {options}");
         let mut round = Self {
             qemu,
             folder: folder.to_owned(),
-            story: format!("seed {seed}: {size} bytes, {options}"),
+            story,
             size,
             cluster,
             base: Arc::default(),
@@ -188,11 +166,11 @@ impl<'a> Round<'a> {
             let data = FileStorage::open(self.folder.join("data"), file).unwrap();
             image.attach(FileRole::Data, Arc::new(data)).unwrap();
         }
-        Disk {
-            image,
-            base: Arc::clone(&self.base),
-            packs: self.packs,
+        let mut disk = Disk::new(image, Arc::clone(&self.base));
+        if self.packs {
+            disk.write = packed;
         }
+        disk
     }
 
     /// What QEMU reads, which is what counts from now on.
@@ -256,10 +234,10 @@ impl<'a> Round<'a> {
                 }
                 10 => disk.flush().unwrap(),
                 _ if self.rng.one_in(2) => self.resize(&mut disk),
-                _ => self.snapshot(&mut disk.image),
+                _ => self.snapshot(&mut disk.layer),
             }
         }
-        Box::new(disk.image).close().unwrap();
+        Box::new(disk.layer).close().unwrap();
     }
 
     fn resize(&mut self, disk: &mut Disk) {
@@ -269,7 +247,7 @@ impl<'a> Round<'a> {
         }
         let size = (1 + self.rng.below(self.size / 256)) * 512;
         let _ = write!(self.story, " to {size}");
-        disk.resize(size).unwrap();
+        resize(disk, size).unwrap();
         self.content.resize(usize::try_from(size).unwrap(), 0);
         self.size = size;
     }
@@ -340,18 +318,18 @@ impl<'a> Round<'a> {
         assert!(report.is_clean(), "{:?}", report.findings);
         let mut seen = vec![0xEE; self.content.len()];
         self.open(false).read_at(&mut seen, 0).unwrap();
-        same(&seen, &self.content, "we read it otherwise");
+        same_disk(&seen, &self.content, "we read it otherwise");
         self.qemu
             .img(&self.folder, "convert -f qcow2 -O raw image read");
         let seen = fs::read(self.folder.join("read")).unwrap();
-        same(&seen, &self.content, "QEMU reads it otherwise");
+        same_disk(&seen, &self.content, "QEMU reads it otherwise");
         if self.is_raw {
             let mut seen = fs::read(self.folder.join("data")).unwrap();
             // As QEMU makes it, the last cluster may be whole.
             let rest = seen.split_off(self.content.len());
             assert!(rest.len() < usize::try_from(self.cluster).unwrap());
             assert!(rest.iter().all(|byte| *byte == 0), "content past the end");
-            same(&seen, &self.content, "its raw data file is otherwise");
+            same_disk(&seen, &self.content, "its raw data file is otherwise");
         }
     }
 
@@ -368,58 +346,10 @@ impl<'a> Round<'a> {
     }
 }
 
-fn same(seen: &[u8], right: &[u8], what: &str) {
-    assert_eq!(seen.len(), right.len(), "{what}");
-    let sectors = seen.chunks(512).zip(right.chunks(512));
-    let wrong = sectors.enumerate().find(|(_, (seen, right))| seen != right);
-    if let Some((sector, (seen, right))) = wrong {
-        panic!(
-            "{what}: sector {sector} is {:?}…, not {:?}…",
-            &seen[..32],
-            &right[..32]
-        );
-    }
-}
-
-/// Plays round `seed`; what went wrong in it, with all that was done.
-fn round(qemu: &Qemu, seed: u64) -> Result<(), String> {
-    let folder = tempfile::tempdir().unwrap();
-    let story = Mutex::new(String::new());
-    let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut round = Round::new(qemu, folder.path(), seed);
-        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| round.play()));
-        *story.lock().unwrap() = std::mem::take(&mut round.story);
-        played.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    }));
-    played.map_err(|panic| {
-        let said = panic
-            .downcast_ref::<String>()
-            .map_or("a panic", String::as_str);
-        format!("{said}\n  {}", story.lock().unwrap())
-    })
-}
-
 #[test]
 fn images_that_qemu_and_we_write_to_in_turns_stay_clean_and_read_the_same() {
     let Some(qemu) = Qemu::find() else { return };
-    let full = std::env::var_os("DISKWEAVE_INTEROP").is_some_and(|value| value == "full");
-    let rounds: u64 = if full { 1000 } else { 24 };
-    let (next, failed) = (Mutex::new(0..rounds), Mutex::new(0));
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.lock().unwrap().next();
-                    let Some(seed) = seed else { return };
-                    if let Err(wrong) = round(&qemu, seed) {
-                        println!("{wrong}");
-                        *failed.lock().unwrap() += 1;
-                    }
-                }
-            });
-        }
+    rounds("qcow2 written in turns", 24, 1000, |folder, seed, story| {
+        Round::new(&qemu, folder, seed, story).play();
     });
-    let failed = failed.into_inner().unwrap();
-    println!("interop: qcow2 written in turns: {rounds} combinations, {failed} failed");
-    assert_eq!(failed, 0);
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, MemoryStorage};
 use testkit::conformance;
-use testkit::model::{Compare, Ops, Weights, run_model};
+use testkit::model::{Compare, Ops, Shape, Weights, run_model};
 use testkit::oracle::QemuImg;
 
-use crate::random::{Shape, shape};
-use crate::subject::{Disk, empty, options};
+use crate::random::shape;
+use crate::subject::{empty, open, options};
 
 const ALL_BITS: &[u32] = &[9, 10, 11, 12, 13, 14, 15, 16, 17, 21];
 
@@ -25,7 +25,7 @@ pub(crate) fn qemu_agrees(image: &[u8], base: &Arc<Vec<u8>>, what: &str) {
     assert_eq!(checked.code, 0, "{what}: {checked:?}");
     qemu.to_raw("qcow2", &file, &flat).unwrap();
     let storage = Arc::new(MemoryStorage::from(image.to_vec()));
-    let disk = Disk::open(storage, false, base).unwrap();
+    let disk = open(storage, false, base).unwrap();
     let mut ours = vec![0xEE; usize::try_from(disk.size()).unwrap()];
     disk.read_at(&mut ours, 0).unwrap();
     let theirs = std::fs::read(&flat).unwrap();
@@ -40,8 +40,8 @@ pub(crate) fn qemu_agrees(image: &[u8], base: &Arc<Vec<u8>>, what: &str) {
 #[test]
 fn a_guest_of_any_shape_of_image_reads_what_it_wrote() {
     for seed in 0..40 {
-        let shape = shape(seed, ALL_BITS, 200);
-        let what = format!("seed {seed}, {:?}", shape.options);
+        let (options, shape) = shape(seed, ALL_BITS, 200);
+        let what = format!("seed {seed}, {options:?}");
         let Shape {
             image,
             content,
@@ -84,11 +84,11 @@ fn images_are_writable_disks() {
         shape.extended_l2 = extended;
         let storage = Arc::new(MemoryStorage::from(empty(shape)));
         let base = Arc::default();
-        let disk = Disk::open(storage.clone(), true, &base).unwrap();
+        let disk = open(storage.clone(), true, &base).unwrap();
         let mut content = vec![0; 3 << 20];
         conformance::writable(&disk, &mut content);
         drop(disk);
-        let disk = Disk::open(storage.clone(), false, &base).unwrap();
+        let disk = open(storage.clone(), false, &base).unwrap();
         conformance::readable(&disk, &content[..]);
         conformance::refuses_changes(&disk);
         qemu_agrees(&storage.to_vec(), &base, &format!("{bits} bits"));

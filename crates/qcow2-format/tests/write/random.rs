@@ -6,23 +6,16 @@ use blockdev_core::Caps;
 use qcow2_format::CreateOptions;
 use testkit::Rng;
 use testkit::crash::Scenario;
-use testkit::model::{Abilities, Ops, Weights};
+use testkit::model::{Abilities, Ops, Shape, Weights};
 
 use crate::stories::Story;
 use crate::subject::{Qcow2, backed, content, empty, filled, options, packable};
 
-/// An image, what it lies over, and what one may ask of it.
-pub(crate) struct Shape {
-    pub(crate) options: CreateOptions,
-    pub(crate) image: Vec<u8>,
-    /// What the disk reads.
-    pub(crate) content: Vec<u8>,
-    pub(crate) subject: Qcow2,
-    pub(crate) abilities: Abilities,
-}
+/// The options that made an image, and the image with what one may ask of it.
+pub(crate) type Shaped = (CreateOptions, Shape<Qcow2>);
 
 /// The shape that `seed` decides: of either version, any width of refcounts, clusters of `bits`.
-pub(crate) fn shape(seed: u64, bits: &[u32], most_clusters: u64) -> Shape {
+pub(crate) fn shape(seed: u64, bits: &[u32], most_clusters: u64) -> Shaped {
     let mut rng = Rng::new(seed ^ 0x51AE);
     let bits = *rng.pick(bits);
     let sectors = (most_clusters << bits).clamp(32 << 10, 512 << 10) / 512;
@@ -75,24 +68,22 @@ pub(crate) fn shape(seed: u64, bits: &[u32], most_clusters: u64) -> Shape {
         sizes,
         ..Abilities::of(caps, 1 << bits)
     };
-    Shape {
-        options,
+    let shape = Shape {
+        name: format!("{options:?}"),
         image,
         content: disk,
+        beside: vec![("base", Arc::clone(&subject.base))],
         subject,
         abilities,
-    }
+        by_qemu: true,
+    };
+    (options, shape)
 }
 
 /// What a guest of random habits does to an image of random shape in `steps` steps.
 pub(crate) fn story(seed: u64, steps: usize) -> Story {
-    let Shape {
-        options,
-        image,
-        content,
-        subject,
-        mut abilities,
-    } = shape(seed, &[9, 10, 11, 12, 13, 14, 16], 96);
+    let (options, shape) = shape(seed, &[9, 10, 11, 12, 13, 14, 16], 96);
+    let mut abilities = shape.abilities;
     abilities.max_len = abilities.max_len.min(24 << 10);
     let name = format!(
         "random {seed}: version {}, {} bits, refcounts 2^{}{}{}{}",
@@ -112,9 +103,9 @@ pub(crate) fn story(seed: u64, steps: usize) -> Story {
         },
     );
     let size = options.size;
-    let script = Scenario::new(name, image, move |driver| {
+    let script = Scenario::new(name, shape.image, move |driver| {
         let mut ops = Ops::new(seed, size, abilities.clone(), Weights::default());
         (0..steps).try_for_each(|_| driver.apply(ops.next().expect("endless")))
     });
-    (subject, script.content(content))
+    (shape.subject, script.content(shape.content))
 }

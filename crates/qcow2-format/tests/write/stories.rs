@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use blockdev_core::{Result, ZeroFlags};
 use qcow2_format::CreateOptions;
-use testkit::crash::{Control, Driver, Scenario};
+use testkit::crash::{Control, Driver, Named, Scenario};
 
 use crate::subject::{Qcow2, backed, content, damaged, empty, filled, options, packable};
 
-/// An engine and what happens to it.
-pub(crate) type Story = (Qcow2, Scenario<'static, Qcow2>);
+pub(crate) type Story = testkit::crash::Story<Qcow2>;
 
 pub(crate) const UNMAP: ZeroFlags = ZeroFlags {
     may_unmap: true,
@@ -20,11 +19,8 @@ pub(crate) const KEEP: ZeroFlags = ZeroFlags {
     no_fallback: false,
 };
 
-/// The name that a story has in reports, and what makes it.
-pub(crate) type Named = (&'static str, fn() -> Story);
-
 /// Every story.
-pub(crate) const STORIES: &[Named] = &[
+pub(crate) const STORIES: &[Named<Qcow2>] = &[
     ("allocate, 512-byte clusters", || allocate(9)),
     ("allocate, 4 KiB clusters", || allocate(12)),
     ("overwrite in place", overwrite),

@@ -3,115 +3,44 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    Below, BlockDevice, BulkOptions, CheckReport, DeviceInfo, DiscardMode, Error, ErrorKind,
-    Extent, ExtentKind, Holes, Layer, LoneLayer, MemoryStorage, NoProgress, OpenOptions, RawLayer,
-    Result, Storage, ZeroFlags, bulk_copy, fits,
+    Below, BulkOptions, CheckReport, Layer, LoneLayer, MemoryStorage, NoProgress, OpenOptions,
+    RawLayer, Result, Storage, bulk_copy,
 };
 use qcow2_format::inspect::first_cluster;
 use qcow2_format::{CreateOptions, NewSnapshot, Qcow2Image, Qcow2Writer, Repair, repair};
 use testkit::crash::{Control, CrashSubject};
 use testkit::stamp::stamped;
+use testkit::{BytesBelow, Over};
 
 /// A qcow2 image over the bytes of its backing file, which may be none.
-#[derive(Debug)]
-pub(crate) struct Disk {
-    pub(crate) image: Qcow2Image,
-    pub(crate) base: Arc<Vec<u8>>,
-    /// Whole clusters are written packed.
-    pub(crate) packs: bool,
+pub(crate) type Disk = Over<Qcow2Image>;
+
+/// Opens the image in `storage` over `base`.
+pub(crate) fn open(storage: Arc<dyn Storage>, writable: bool, base: &Arc<Vec<u8>>) -> Result<Disk> {
+    let options = if writable {
+        OpenOptions::read_write()
+    } else {
+        OpenOptions::read_only()
+    };
+    let image = Qcow2Image::open(storage, &options)?;
+    Ok(Over::new(image, Arc::clone(base)))
 }
 
-struct Base<'a>(&'a [u8]);
-
-impl Below for Base<'_> {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let from = usize::try_from(offset).unwrap().min(self.0.len());
-        let there = (self.0.len() - from).min(buf.len());
-        buf[..there].copy_from_slice(&self.0[from..from + there]);
-        buf[there..].fill(0);
-        Ok(())
-    }
+/// Gives the disk another size.
+pub(crate) fn resize(disk: &mut Disk, size: u64) -> Result<()> {
+    let base = Arc::clone(&disk.base);
+    let len = base.len() as u64;
+    disk.layer.resize(size, &BytesBelow(&base), len)
 }
 
-impl Disk {
-    pub(crate) fn open(
-        storage: Arc<dyn Storage>,
-        writable: bool,
-        base: &Arc<Vec<u8>>,
-    ) -> Result<Self> {
-        let options = if writable {
-            OpenOptions::read_write()
-        } else {
-            OpenOptions::read_only()
-        };
-        Ok(Self {
-            image: Qcow2Image::open(storage, &options)?,
-            base: Arc::clone(base),
-            packs: false,
-        })
+/// Writes whole clusters packed, everything else as it is.
+pub(crate) fn packed(image: &Qcow2Image, buf: &[u8], offset: u64, below: &dyn Below) -> Result<()> {
+    let cluster = image.header().cluster_size();
+    let whole = [offset, buf.len() as u64].map(|n| n.is_multiple_of(cluster));
+    if whole == [true; 2] {
+        return image.write_compressed(buf, offset);
     }
-
-    pub(crate) fn resize(&mut self, size: u64) -> Result<()> {
-        let base = Arc::clone(&self.base);
-        self.image.resize(size, &Base(&base), base.len() as u64)
-    }
-
-    fn below(&self) -> Base<'_> {
-        Base(&self.base)
-    }
-}
-
-impl BlockDevice for Disk {
-    fn info(&self) -> &DeviceInfo {
-        self.image.info()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        fits(offset, buf.len() as u64, self.size())?;
-        let mut holes = Holes::new();
-        self.image.read_at(buf, offset, &mut holes)?;
-        for hole in holes.iter() {
-            self.below()
-                .read_at(hole.slice_of(buf, offset), hole.start())?;
-        }
-        Ok(())
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        fits(offset, buf.len() as u64, self.size())?;
-        let cluster = self.image.header().cluster_size();
-        let whole = [offset, buf.len() as u64].map(|n| n.is_multiple_of(cluster));
-        if self.packs && whole == [true; 2] {
-            return self.image.write_compressed(buf, offset);
-        }
-        self.image.write_at(buf, offset, &self.below())
-    }
-
-    fn block_status(&self, offset: u64, len: u64) -> Result<Extent> {
-        if len == 0 {
-            return Err(Error::new(ErrorKind::InvalidInput, "status of no bytes"));
-        }
-        fits(offset, len, self.size())?;
-        let extent = self.image.next_extent(offset, len)?;
-        if extent.kind == ExtentKind::Absent && !self.base.is_empty() {
-            return Ok(Extent::new(ExtentKind::Data, extent.len));
-        }
-        Ok(extent)
-    }
-
-    fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> Result<()> {
-        fits(offset, len, self.size())?;
-        self.image.zero(offset, len, flags, &self.below())
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> Result<()> {
-        fits(offset, len, self.size())?;
-        self.image.discard(offset, len, DiscardMode::Best)
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.image.flush()
-    }
+    image.write_at(buf, offset, below)
 }
 
 /// The engine, for images over `base`.
@@ -139,8 +68,10 @@ impl CrashSubject for Qcow2 {
                 Repair::All,
             )?;
         }
-        let mut disk = Disk::open(storage, writable, &self.base)?;
-        disk.packs = self.packs;
+        let mut disk = open(storage, writable, &self.base)?;
+        if self.packs {
+            disk.write = packed;
+        }
         Ok(disk)
     }
 
@@ -166,10 +97,10 @@ impl CrashSubject for Qcow2 {
 
     fn control(&self, mut device: Disk, _: &Arc<dyn Storage>, control: Control) -> Result<Disk> {
         if let Control::Resize(size) = control {
-            device.resize(size)?;
+            resize(&mut device, size)?;
             return Ok(device);
         }
-        let image = &mut device.image;
+        let image = &mut device.layer;
         match control {
             Control::SnapshotCreate(id) => {
                 let mut new = NewSnapshot::now(format!("name {id}"));
@@ -184,7 +115,7 @@ impl CrashSubject for Qcow2 {
     }
 
     fn close(&self, device: Disk) -> Result<()> {
-        Box::new(device.image).close()
+        Box::new(device.layer).close()
     }
 }
 

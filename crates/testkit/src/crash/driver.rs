@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blockdev_core::{BlockDevice, Error, ErrorKind, Result, Storage, ZeroFlags};
 
 use super::history::{Effect, History};
-use super::{Control, CrashSubject, Mark, RecordingStorage, index};
+use super::{Control, CrashSubject, Image, Mark, RecordingStorage, index};
 use crate::model::Op;
 use crate::stamp::{SECTOR_BYTES, stamped};
 
@@ -31,7 +31,7 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         subject: &'a S,
         recording: Arc<RecordingStorage>,
         storage: Arc<dyn Storage>,
-        content: Vec<u8>,
+        content: Image,
     ) -> Result<Self> {
         let mut driver = Self {
             subject,
@@ -117,8 +117,7 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
     pub fn discard(&self, offset: u64, len: u64) -> Result<()> {
         let mut history = self.lock_history();
         let op = history.number(format!("discard {offset:#x}+{len:#x}"));
-        let from = index(offset);
-        let old = history.logical()[from..from + index(len)].to_vec();
+        let old = history.logical().part(offset, index(len));
         let begin = self.recording.mark(Mark::Begin(op));
         // Zero until the outcome is known: old values stay acceptable by themselves.
         history.write_begins(op, begin, offset, &vec![0; old.len()]);
@@ -166,8 +165,7 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         let mut seen = vec![0xEE; index(len)];
         self.device().read_at(&mut seen, offset)?;
         let history = self.lock_history();
-        let right = &history.logical()[index(offset)..][..seen.len()];
-        let stray = seen.iter().zip(right).position(|(s, r)| s != r);
+        let stray = history.logical().differs(offset, &seen);
         assert_eq!(stray, None, "read {offset:#x}+{len:#x} shows other bytes");
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::history::{Base, History, Sector, Written};
-use super::index;
+use super::{Image, index};
 use crate::stamp::{SECTOR, SECTOR_BYTES, describe};
 
 /// What a format permits beyond the strict rule.
@@ -52,7 +52,7 @@ impl Loose {
 #[derive(Debug, Clone)]
 struct Face {
     /// Sectors that have one acceptable value hold it here.
-    sure: Vec<u8>,
+    sure: Image,
     loose: BTreeMap<u64, Loose>,
 }
 
@@ -97,7 +97,7 @@ impl Expected {
     /// The sizes that the disk may have.
     #[must_use]
     pub fn sizes(&self) -> Vec<u64> {
-        let sizes = self.faces.iter().map(|face| face.sure.len() as u64);
+        let sizes = self.faces.iter().map(|face| face.sure.len());
         sizes.collect()
     }
 
@@ -108,7 +108,7 @@ impl Expected {
     pub fn judge(&self, size: u64, found: &[(u64, &[u8])]) -> Result<(), String> {
         let mut wrong = format!("a disk of {size} bytes, not of {:?}", self.sizes());
         for face in &self.faces {
-            if face.sure.len() as u64 != size {
+            if face.sure.len() != size {
                 continue;
             }
             match found.iter().find_map(|(at, bytes)| face.wrong(*at, bytes)) {
@@ -146,19 +146,15 @@ impl Face {
     }
 
     fn wrong_sure(&self, range: Range<u64>, at: u64, bytes: &[u8]) -> Option<String> {
-        let right = &self.sure[index(range.start)..index(range.end)];
         let found = &bytes[index(range.start - at)..index(range.end - at)];
-        if right == found {
-            return None;
-        }
-        let pairs = right.chunks(SECTOR).zip(found.chunks(SECTOR));
-        let ((right, found), sector) = pairs
-            .zip(range.start / SECTOR_BYTES..)
-            .find(|((right, found), _)| right != found)?;
+        let stray = self.sure.differs(range.start, found)? / SECTOR;
+        let found = found.chunks(SECTOR).nth(stray)?;
+        let sector = range.start / SECTOR_BYTES + stray as u64;
+        let right = self.sure.part(sector * SECTOR_BYTES, found.len());
         Some(format!(
             "guest sector {sector} reads {}, not {}",
             describe(found),
-            describe(right)
+            describe(&right)
         ))
     }
 }
@@ -180,17 +176,16 @@ impl View<'_> {
     /// World `n` as far as it was begun at the moment `at`.
     fn face(&self, n: usize, at: usize) -> Face {
         let world = &self.history.worlds[n];
-        let size = index(world.size);
         let mut face = match &world.base {
             Base::Content(bytes) => Face {
-                sure: bytes.to_vec(),
+                sure: bytes.clone(),
                 loose: BTreeMap::new(),
             },
             Base::Frozen { world, at } => self.face(*world, *at),
         };
-        face.sure.resize(size, 0);
+        face.sure.set_len(world.size);
         face.loose
-            .retain(|sector, _| index(sector * SECTOR_BYTES) < size);
+            .retain(|sector, _| sector * SECTOR_BYTES < world.size);
         for (sector, writes) in &world.sectors {
             self.sector(&mut face, *sector, writes, at);
         }
@@ -207,8 +202,8 @@ impl View<'_> {
         if begun.is_empty() {
             return;
         }
-        let start = index(sector * SECTOR_BYTES);
-        let bytes = start..(start + SECTOR).min(face.sure.len());
+        let start = sector * SECTOR_BYTES;
+        let len = index((face.sure.len() - start).min(SECTOR_BYTES));
         let mut loose = Loose {
             values: Vec::new(),
             borders: Vec::new(),
@@ -217,7 +212,7 @@ impl View<'_> {
             // Nothing written here is durable: what was below may still be there.
             loose = face.loose.remove(&sector).unwrap_or_else(|| {
                 let mut value = [0; SECTOR];
-                value[..bytes.len()].copy_from_slice(&face.sure[bytes.clone()]);
+                face.sure.read(start, &mut value[..len]);
                 Loose {
                     values: vec![Arc::new(value)],
                     borders: Vec::new(),
@@ -237,7 +232,7 @@ impl View<'_> {
         }
         loose.borders.sort_unstable();
         if let [only] = &loose.values[..] {
-            face.sure[bytes.clone()].copy_from_slice(&only[..bytes.len()]);
+            face.sure.write(start, &only[..len]);
         } else {
             face.loose.insert(sector, loose);
         }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::index;
+use super::{Image, index};
 use crate::stamp::{SECTOR, SECTOR_BYTES};
 
 /// One sector's bytes.
@@ -32,7 +32,7 @@ pub(super) struct Written {
 /// Where the content of a world comes from, beneath the writes made in it.
 #[derive(Debug, Clone)]
 pub(super) enum Base {
-    Content(Arc<[u8]>),
+    Content(Image),
     /// Another world as it was at a moment.
     Frozen {
         world: usize,
@@ -67,7 +67,7 @@ pub enum Effect {
 struct Kept {
     world: usize,
     at: usize,
-    logical: Vec<u8>,
+    logical: Image,
 }
 
 /// All guest operations of one run.
@@ -77,8 +77,10 @@ pub struct History {
     /// Completed flushes, by beginning and end.
     pub(super) flushes: Vec<(usize, usize)>,
     /// What the disk reads now.
-    logical: Vec<u8>,
+    logical: Image,
     kept: HashMap<u32, Kept>,
+    /// What each operation on a range of the disk was about.
+    spans: Vec<Range<u64>>,
     /// What each operation was, for messages.
     pub(super) names: Vec<String>,
 }
@@ -86,10 +88,11 @@ pub struct History {
 impl History {
     /// Nothing done yet to a disk that reads `content`.
     #[must_use]
-    pub fn new(content: Vec<u8>) -> Self {
+    pub fn new(content: impl Into<Image>) -> Self {
+        let content = content.into();
         let first = World {
-            size: content.len() as u64,
-            base: Base::Content(content.as_slice().into()),
+            size: content.len(),
+            base: Base::Content(content.clone()),
             begin: 0,
             end: Some(0),
             durable_at_end: true,
@@ -100,13 +103,14 @@ impl History {
             flushes: Vec::new(),
             logical: content,
             kept: HashMap::new(),
+            spans: Vec::new(),
             names: Vec::new(),
         }
     }
 
     /// What the disk must read now, when nothing is in flight.
     #[must_use]
-    pub fn logical(&self) -> &[u8] {
+    pub fn logical(&self) -> &Image {
         &self.logical
     }
 
@@ -119,14 +123,18 @@ impl History {
     /// Operation `op` begins at the moment `begin` to give `bytes` to the range from `offset`.
     pub(super) fn write_begins(&mut self, op: u32, begin: usize, offset: u64, bytes: &[u8]) {
         let from = index(offset);
-        self.logical[from..from + bytes.len()].copy_from_slice(bytes);
         let range = offset..offset + bytes.len() as u64;
+        assert!(range.end <= self.logical.len(), "a write past the disk");
+        self.logical.write(offset, bytes);
+        self.spans.push(range.clone());
         let world = self.worlds.last_mut().expect("there is always one");
         for sector in sectors(&range) {
             let start = index(sector * SECTOR_BYTES);
-            let there = &self.logical[start..(start + SECTOR).min(self.logical.len())];
+            let there = self.logical.len() - start as u64;
+            let there = index(there.min(SECTOR_BYTES));
             let mut value = [0; SECTOR];
-            value[..there.len()].copy_from_slice(there);
+            let read = self.logical.read(start as u64, &mut value[..there]);
+            debug_assert!(read, "inside the disk");
             let part = from.saturating_sub(start)..(from + bytes.len() - start).min(SECTOR);
             world.sectors.entry(sector).or_default().push(Written {
                 value: Arc::new(value),
@@ -167,7 +175,7 @@ impl History {
                 (self.worlds[world].size, Base::Frozen { world, at })
             }
             Effect::Resize(size) => {
-                self.logical.resize(index(size), 0);
+                self.logical.set_len(size);
                 (size, self.freeze(begin))
             }
             Effect::Keep(id) => {
@@ -198,21 +206,18 @@ impl History {
     /// The disk's ranges around everything that was ever written, whole 4 KiB pieces, ascending.
     #[must_use]
     pub fn touched(&self) -> Vec<Range<u64>> {
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        let mut all: Vec<u64> = self
-            .worlds
-            .iter()
-            .flat_map(|world| world.sectors.keys().map(|sector| sector / 8))
-            .collect();
-        all.sort_unstable();
-        for piece in all {
-            let (from, to) = (piece * 4096, (piece + 1) * 4096);
-            match ranges.last_mut() {
-                Some(last) if last.end >= from => last.end = to,
-                _ => ranges.push(from..to),
-            }
-        }
-        ranges
+        joined(self.spans.iter().cloned())
+    }
+
+    /// The same without the inner parts of large operations: what lies within `edge` bytes of where
+    /// an operation begins or ends. There it shows most surely what became of it.
+    #[must_use]
+    pub fn edges(&self, edge: u64) -> Vec<Range<u64>> {
+        joined(self.spans.iter().flat_map(|span| {
+            let head = span.start..span.end.min(span.start + edge);
+            let tail = span.start.max(span.end.saturating_sub(edge))..span.end;
+            [head, tail]
+        }))
     }
 
     fn freeze(&self, at: usize) -> Base {
@@ -221,7 +226,47 @@ impl History {
     }
 }
 
+/// `ranges` in whole pieces of 4 KiB, ascending, joined where they meet.
+fn joined(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let whole = |range: Range<u64>| range.start / 4096 * 4096..range.end.next_multiple_of(4096);
+    let mut all: Vec<Range<u64>> = ranges
+        .filter(|range| !range.is_empty())
+        .map(whole)
+        .collect();
+    all.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
 /// The sectors that a range of bytes touches.
 fn sectors(range: &Range<u64>) -> Range<u64> {
     range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_touched_is_joined_and_its_edges_are_less() {
+        let mut history = History::new(Image::zeros(4 << 20));
+        for (offset, len) in [(70_000, 100), (100, 200), (1 << 20, 1 << 20), (4000, 200)] {
+            history.write_begins(0, 0, offset, &vec![1; len]);
+        }
+        let mib = 1 << 20;
+        assert_eq!(history.touched(), [0..8192, 69_632..73_728, mib..2 * mib]);
+        let edges = [
+            0..8192,
+            69_632..73_728,
+            mib..mib + 16_384,
+            2 * mib - 16_384..2 * mib,
+        ];
+        assert_eq!(history.edges(16_384), edges);
+    }
 }

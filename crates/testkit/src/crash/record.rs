@@ -23,7 +23,7 @@ pub(crate) fn record<S: CrashSubject>(
     subject: &S,
     scenario: &Scenario<'_, S>,
 ) -> Result<Recorded, String> {
-    let image = Image::from(&scenario.image[..]);
+    let image = scenario.image.clone();
     let start = start_content(subject, scenario)?;
     let recording = RecordingStorage::new(image.clone());
     let storage: Arc<dyn Storage> = recording.clone();
@@ -36,23 +36,47 @@ pub(crate) fn record<S: CrashSubject>(
         };
         told().map_err(|error| format!("the scenario itself fails: {error}"))
     })?;
-    let touched = history.touched();
     Ok(Recorded {
-        view: View { touched },
+        view: View::of(&history),
         image,
         log: recording.log(),
         history,
     })
 }
 
+/// What a story does to its file.
+#[derive(Debug)]
+pub struct Told {
+    /// The file at the start.
+    pub image: Image,
+    /// Everything that changed it, with the driver's marks.
+    pub log: Vec<Entry>,
+    /// What each operation was, by its number in the marks.
+    pub names: Vec<String>,
+}
+
+/// Tells `scenario` once, to a clean close, for a test that looks at the order of what it does.
+///
+/// # Panics
+/// When the scenario itself fails.
+pub fn tell<S: CrashSubject>(subject: &S, scenario: &Scenario<'_, S>) -> Told {
+    let recorded = record(subject, scenario);
+    let recorded = recorded.unwrap_or_else(|wrong| panic!("{}: {wrong}", scenario.name));
+    Told {
+        image: recorded.image,
+        log: recorded.log,
+        names: recorded.history.names,
+    }
+}
+
 /// What the disk reads before the story begins.
 pub(crate) fn start_content<S: CrashSubject>(
     subject: &S,
     scenario: &Scenario<'_, S>,
-) -> Result<Vec<u8>, String> {
+) -> Result<Image, String> {
     match &scenario.content {
         Some(content) => Ok(content.clone()),
-        None => guarded(|| content(subject, &Image::from(&scenario.image[..]))),
+        None => guarded(|| content(subject, &scenario.image)),
     }
 }
 

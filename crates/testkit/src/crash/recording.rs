@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use blockdev_core::{Result, Storage, SyncKind};
+use blockdev_core::{HostExtent, Result, Storage, SyncKind};
 
-use super::state::{short_read, zero_range};
+use super::state::{extent, short_read, zero_range};
 use super::{Image, index};
 
 /// One line of the log. Its index is the moment at which it happened.
@@ -220,6 +220,10 @@ impl Storage for RecordingStorage {
         self.read_at(&mut bytes, offset)?;
         to.write_at(&bytes, to_offset)?;
         Ok(bytes.len() as u64)
+    }
+
+    fn next_extent(&self, offset: u64) -> Result<HostExtent> {
+        extent(&self.lock_inner().image, offset)
     }
 
     fn is_read_only(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use blockdev_core::Result;
 
-use super::{Allowed, CrashSubject, Driver};
+use super::{Allowed, CrashSubject, Driver, Image};
 
 type Script<'a, S> = Box<dyn Fn(&mut Driver<'_, S>) -> Result<()> + 'a>;
 
@@ -13,8 +13,8 @@ pub struct Scenario<'a, S: CrashSubject> {
     /// For reports.
     pub name: String,
     /// The image at the start, all of it durable.
-    pub image: Vec<u8>,
-    pub(crate) content: Option<Vec<u8>>,
+    pub image: Image,
+    pub(crate) content: Option<Image>,
     pub(crate) allowed: Allowed,
     pub(crate) script: Script<'a, S>,
 }
@@ -32,12 +32,12 @@ impl<'a, S: CrashSubject> Scenario<'a, S> {
     /// The story that `script` tells, beginning with `image`.
     pub fn new(
         name: impl Into<String>,
-        image: Vec<u8>,
+        image: impl Into<Image>,
         script: impl Fn(&mut Driver<'_, S>) -> Result<()> + 'a,
     ) -> Self {
         Self {
             name: name.into(),
-            image,
+            image: image.into(),
             content: None,
             allowed: Allowed::default(),
             script: Box::new(script),
@@ -47,8 +47,8 @@ impl<'a, S: CrashSubject> Scenario<'a, S> {
     /// The same, told what the disk reads at the start (parents included). Otherwise the subject's
     /// own reading of the whole and clean image is believed.
     #[must_use]
-    pub fn content(mut self, content: Vec<u8>) -> Self {
-        self.content = Some(content);
+    pub fn content(mut self, content: impl Into<Image>) -> Self {
+        self.content = Some(content.into());
         self
     }
 

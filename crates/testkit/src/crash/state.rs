@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use blockdev_core::{Error, ErrorKind, Result, Storage, SyncKind};
+use blockdev_core::{Error, ErrorKind, HostExtent, Result, Storage, SyncKind};
 
 use super::Image;
 
@@ -114,9 +114,25 @@ impl Storage for StateStorage {
         })
     }
 
+    fn next_extent(&self, offset: u64) -> Result<HostExtent> {
+        extent(
+            &self.image.read().unwrap_or_else(PoisonError::into_inner),
+            offset,
+        )
+    }
+
     fn is_read_only(&self) -> bool {
         !self.writable
     }
+}
+
+/// The run at `offset`: what the image leaves out is a hole.
+pub(super) fn extent(image: &Image, offset: u64) -> Result<HostExtent> {
+    if offset >= image.len() {
+        return Err(ErrorKind::OutOfRange.into());
+    }
+    let (len, allocated) = image.run(offset);
+    Ok(HostExtent { len, allocated })
 }
 
 /// Zeros that grow the file where they reach past its end.

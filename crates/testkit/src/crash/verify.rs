@@ -14,29 +14,48 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, Severity, Storage};
 
-use super::{CrashSubject, Expected, Image, StateStorage, index};
+use super::{CrashSubject, Expected, History, Image, StateStorage, index};
 use crate::Rng;
 use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 
 /// Disks up to this size are read whole in every state, others in one of 64.
 const READ_WHOLE: u64 = 512 << 10;
 
+/// Larger ones are never read whole.
+const TOO_LARGE: u64 = 64 << 20;
+
 /// Probes carry operation numbers that no script reaches.
 const PROBE: u32 = 1 << 31;
+
+/// Of larger operations than twice this, the inner part is read in one of 16 states.
+const EDGE: u64 = 16 << 10;
 
 /// What of a disk is read back.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// Where the script wrote, whole sectors, ascending.
-    pub(crate) touched: Vec<Range<u64>>,
+    /// Where the script wrote, ascending.
+    touched: Vec<Range<u64>>,
+    /// Of that, what is near the beginning or the end of an operation.
+    edges: Vec<Range<u64>>,
 }
 
 impl View {
+    pub(crate) fn of(history: &History) -> Self {
+        Self {
+            touched: history.touched(),
+            edges: history.edges(EDGE),
+        }
+    }
+
     fn ranges(&self, size: u64, rng: &mut Rng) -> Vec<Range<u64>> {
-        if size <= READ_WHOLE || rng.one_in(64) {
+        if size <= READ_WHOLE || size <= TOO_LARGE && rng.one_in(64) {
             return iter::once(0..size).collect();
         }
-        let mut ranges = self.touched.clone();
+        let mut ranges = if rng.one_in(16) {
+            self.touched.clone()
+        } else {
+            self.edges.clone()
+        };
         ranges.extend((0..4).map(|_| {
             let at = rng.below(size / 4096) * 4096;
             at..at + 4096
@@ -253,10 +272,16 @@ fn probes(content: &Content, rng: &mut Rng) -> [Option<u64>; 2] {
 }
 
 /// What a subject reads of the whole disk in `image`.
-pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Vec<u8>> {
+pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Image> {
     let storage = StateStorage::read_only(image.clone());
     let device = open(subject, storage, false, "of the first image")?;
-    let mut content = read(&device, iter::once(0..device.size()).collect())?;
-    let (_, bytes) = content.parts.pop().expect("one range was asked for");
-    Ok(bytes)
+    let size = device.size();
+    let mut content = Image::zeros(size);
+    for at in (0..size).step_by(1 << 20) {
+        let piece = at..(at + (1 << 20)).min(size);
+        for (at, bytes) in &read(&device, vec![piece])?.parts {
+            content.write(*at, bytes);
+        }
+    }
+    Ok(content)
 }

@@ -5,7 +5,7 @@ use super::telling::{Plan, Telling};
 use crate::counting::{Fault, Op};
 use crate::crash::record::start_content;
 use crate::crash::verify::guarded;
-use crate::crash::{CrashSubject, Scenario};
+use crate::crash::{CrashSubject, Image, Scenario};
 
 /// Lets the host fail under a subject.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl<'a, S: CrashSubject> FaultInjector<'a, S> {
     fn tell(
         &self,
         scenario: &Scenario<'_, S>,
-        content: &[u8],
+        content: &Image,
         plan: Plan,
         report: &mut FaultReport,
     ) -> bool {

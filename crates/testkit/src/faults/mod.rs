@@ -16,10 +16,12 @@
 //! succeeds brings it back.
 
 mod injector;
+mod prove;
 mod report;
 mod telling;
 
 pub use injector::FaultInjector;
+pub use prove::prove;
 pub use report::FaultReport;
 
 pub use crate::counting::{Fault, Op};

@@ -14,6 +14,9 @@ use crate::crash::{
     CrashSubject, Driver, Expected, History, Image, RecordingStorage, Scenario, index,
 };
 
+/// Disks up to this size are read whole after a failure, others where they were written to.
+const READ_WHOLE: u64 = 8 << 20;
+
 /// One failure to come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
@@ -41,7 +44,7 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
         scenario: &'t Scenario<'_, S>,
         plan: Plan,
     ) -> Self {
-        let image = Image::from(&scenario.image[..]);
+        let image = scenario.image.clone();
         let recording = RecordingStorage::new(image.clone());
         let witness = Arc::clone(&recording);
         let faulty = FaultyStorage::witnessed(recording.clone(), move |op| {
@@ -71,17 +74,17 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
     }
 
     /// Tells the scenario and judges what is left.
-    pub(super) fn run(&mut self, content: &[u8], report: &mut FaultReport) -> Result<(), String> {
+    pub(super) fn run(&mut self, content: &Image, report: &mut FaultReport) -> Result<(), String> {
         let storage: Arc<dyn Storage> = self.faulty.clone();
         let subject = self.injector.subject;
         let recording = Arc::clone(&self.recording);
-        let driver = Driver::new(subject, recording, storage, content.to_vec());
+        let driver = Driver::new(subject, recording, storage, content.clone());
         let mut driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
                 self.hit = self.faulty.hit();
                 self.typed(&error)?;
-                return self.files(&History::new(content.to_vec()), report);
+                return self.files(&History::new(content.clone()), report);
             }
         };
         let told = (self.scenario.script)(&mut driver).and_then(|()| driver.close());
@@ -133,13 +136,18 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
         self.faulty.heal();
         let expected = Expected::live(&driver.history(), self.recording.now());
         let size = device.size();
-        let mut bytes = vec![0xEE; index(size)];
-        match device.read_at(&mut bytes, 0) {
-            Ok(()) => {
-                let judged = expected.judge(size, &[(0, &bytes)]);
-                judged.map_err(|wrong| format!("the handle after the failure: {wrong}"))?;
-            }
-            Err(error) => return Err(format!("the handle no longer reads: {error}")),
+        let ranges = if size <= READ_WHOLE {
+            std::iter::once(0..size).collect()
+        } else {
+            driver.history().touched()
+        };
+        for range in ranges {
+            let range = range.start.min(size)..range.end.min(size);
+            let mut bytes = vec![0xEE; index(range.end - range.start)];
+            let read = device.read_at(&mut bytes, range.start);
+            read.map_err(|error| format!("the handle no longer reads: {error}"))?;
+            let judged = expected.judge(size, &[(range.start, &bytes)]);
+            judged.map_err(|wrong| format!("the handle after the failure: {wrong}"))?;
         }
         let refused = |kind| kind == ErrorKind::Poisoned;
         let flushed = device.flush();
@@ -168,9 +176,7 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
     fn files(&self, history: &History, report: &mut FaultReport) -> Result<(), String> {
         let log = self.recording.log();
         let expected = Expected::at(history, log.len(), self.scenario.allowed);
-        let view = View {
-            touched: history.touched(),
-        };
+        let view = View::of(history);
         let points = points(&self.image, &log);
         let point = points.last().expect("there is a start");
         let choices = Choices::new(point, &log, self.injector.seed, 10);

@@ -1,7 +1,8 @@
 //! libvhdi: `vhdiinfo`, and its Python module for content and chains.
 //!
-//! It replays no logs, and reads ZERO blocks of a differencing image from the parent: ask it only
-//! about images without either.
+//! It replays no logs, reads ZERO blocks of a differencing image from the parent, and takes a sector
+//! bitmap block that is not there to be at the start of the file (20210425): ask it only about images
+//! without either, and about children whose chunks have a bitmap block each.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -8,6 +8,7 @@ mod libvhdi;
 mod qemu_img;
 mod qemu_io;
 mod seven_zip;
+mod turns;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,7 @@ pub use libvhdi::{Libvhdi, VhdiInfo};
 pub use qemu_img::{Checked, QemuImg};
 pub use qemu_io::{Held, QemuIo};
 pub use seven_zip::SevenZip;
+pub use turns::{Qemu, rounds, same_disk};
 
 /// What a finished tool said.
 #[derive(Debug, Clone)]

@@ -16,14 +16,14 @@ use super::open::{check_bat_length, geometry};
 use super::replay::ReplayPlan;
 use crate::VhdxError;
 use crate::image::VhdxImage;
-use crate::known::{BAT_REGION, METADATA_REGION, region_name};
+use crate::known::{BAT_REGION, METADATA_REGION};
 use crate::meta::bat::{BITMAP_BLOCK_BYTES, ReadSemantics, Source, bitmap_place, payload_source};
 use crate::meta::geometry::BatSlot;
 use crate::meta::headers::HeaderCopy;
 use crate::meta::problem::{Effect, Problem};
 use crate::meta::space::Space;
+use crate::ondisk::MIB;
 use crate::ondisk::bat_entry::{BatEntry, BitmapState, PayloadState};
-use crate::ondisk::{HEADER_SECTION_BYTES, MIB};
 
 /// Checks the VHDX file in `storage` without changing it, and collects everything that is wrong.
 ///
@@ -259,7 +259,7 @@ impl Checker {
 
     /// Every BAT entry of an image that opens.
     fn blocks(&mut self, image: &VhdxImage) -> Result<()> {
-        let mut space = space(image);
+        let mut space = Space::new(image.fixed_structures());
         self.report.total_blocks = image.geometry().payload_blocks();
         for entry in image.bat_entries() {
             let (index, slot, entry) = entry?;
@@ -422,24 +422,4 @@ impl Checker {
             )]);
         }
     }
-}
-
-/// The file's space before any block is placed.
-fn space(image: &VhdxImage) -> Space {
-    let section = ByteRange::new(0, HEADER_SECTION_BYTES).expect("1 MiB");
-    let mut fixed = vec![(section, "the header section".to_string())];
-    let log = image.header().log_range();
-    fixed.extend(log.map(|log| (log, "the log".into())));
-    let regions = image
-        .region_tables()
-        .current()
-        .map_or(&[][..], |table| &table.entries);
-    fixed.extend(regions.iter().filter_map(|entry| {
-        let name = match region_name(entry.guid) {
-            Some(name) => format!("the {name} region"),
-            None => format!("region {{{}}}", entry.guid),
-        };
-        Some((entry.range()?, name))
-    }));
-    Space::new(fixed)
 }

@@ -48,7 +48,14 @@ impl VhdxImage {
             .source(&page, block, semantics)?
             .expect("the page was asked for");
         if let Source::Partial(place) = source {
-            return self.partial_step(offset, len.min(geometry.block_size() - within), place);
+            let run = self.partial_step(offset, len.min(geometry.block_size() - within), place)?;
+            let index = geometry.payload_index(block);
+            let again = self.tables().bat_page(index)?;
+            if again.entry(index) == page.entry(index) {
+                return Ok(run);
+            }
+            // The block got another place between the two looks: these bits may not be its own.
+            return self.step(offset, len, semantics);
         }
         let mut run = extent(source, within, geometry.block_size() - within);
         let mut last = page.entry(geometry.payload_index(block));
@@ -88,7 +95,7 @@ impl VhdxImage {
     }
 
     /// Where payload block `block` comes from; `None` when its entry is not in `page`.
-    fn source(
+    pub(crate) fn source(
         &self,
         page: &BatPage,
         block: u64,

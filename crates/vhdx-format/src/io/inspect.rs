@@ -48,15 +48,22 @@ pub fn headers(storage: &dyn Storage) -> Result<Headers> {
 /// # Errors
 /// [`Io`](blockdev_core::ErrorKind::Io); invalid copies are part of the answer.
 pub fn region_tables(storage: &dyn Storage) -> Result<RegionTables> {
-    let mut bytes = vec![0; region_table::BYTES];
-    let mut copy = |offset| {
+    let copy = |offset| {
+        let mut bytes = vec![0; region_table::BYTES];
         storage.read_zero_padded(&mut bytes, offset)?;
-        Ok::<_, blockdev_core::Error>(RegionTable::decode(&bytes, offset))
+        Ok::<_, blockdev_core::Error>(bytes)
     };
-    Ok(RegionTables::choose([
-        copy(region_table::OFFSETS[0])?,
-        copy(region_table::OFFSETS[1])?,
-    ]))
+    let [first, second] = region_table::OFFSETS;
+    Ok(decode_region_tables([&copy(first)?, &copy(second)?]))
+}
+
+/// Both copies of the region table, whose bytes these are.
+pub(crate) fn decode_region_tables(copies: [&[u8]; 2]) -> RegionTables {
+    let [first, second] = region_table::OFFSETS;
+    RegionTables::choose([
+        RegionTable::decode(copies[0], first),
+        RegionTable::decode(copies[1], second),
+    ])
 }
 
 /// The metadata table of the metadata region at `region` (§2.6.1).
@@ -124,25 +131,10 @@ pub struct MetadataItems {
 /// [`Corrupt`](blockdev_core::ErrorKind::Corrupt) when one is missing or malformed,
 /// [`Io`](blockdev_core::ErrorKind::Io).
 pub fn metadata_items(storage: &dyn Storage, table: &MetadataTable) -> Result<MetadataItems> {
-    fn fixed<const N: usize>(
-        storage: &dyn Storage,
-        table: &MetadataTable,
-        id: Uuid,
-    ) -> Result<[u8; N]> {
-        let entry = table.require(id)?;
-        entry.expect_length(N)?;
-        let bytes = metadata_item(storage, table, entry)?;
-        Ok(bytes.try_into().expect("the length was checked"))
-    }
-    let parameters = fixed(storage, table, known::FILE_PARAMETERS)?;
-    let file_parameters = FileParameters::decode(&parameters);
-    let size = fixed(storage, table, known::VIRTUAL_DISK_SIZE)?;
-    let id = fixed(storage, table, known::VIRTUAL_DISK_ID)?;
-    let logical = fixed(storage, table, known::LOGICAL_SECTOR_SIZE)?;
-    let physical = fixed(storage, table, known::PHYSICAL_SECTOR_SIZE)?;
+    let items = items_without_locator(storage, table)?;
     let locator = match table.find(known::PARENT_LOCATOR) {
         // Without the flag the item means nothing, and nothing in it can be wrong.
-        _ if !file_parameters.has_parent => None,
+        _ if !items.file_parameters.has_parent => None,
         Some(entry) => Some(parent_locator(storage, table, entry)?),
         None => {
             // The flag without the item: nobody could tell where absent blocks come from.
@@ -155,12 +147,38 @@ pub fn metadata_items(storage: &dyn Storage, table: &MetadataTable) -> Result<Me
         }
     };
     Ok(MetadataItems {
-        file_parameters,
+        parent_locator: locator,
+        ..items
+    })
+}
+
+/// The same without a look at the parent locator.
+pub(crate) fn items_without_locator(
+    storage: &dyn Storage,
+    table: &MetadataTable,
+) -> Result<MetadataItems> {
+    fn fixed<const N: usize>(
+        storage: &dyn Storage,
+        table: &MetadataTable,
+        id: Uuid,
+    ) -> Result<[u8; N]> {
+        let entry = table.require(id)?;
+        entry.expect_length(N)?;
+        let bytes = metadata_item(storage, table, entry)?;
+        Ok(bytes.try_into().expect("the length was checked"))
+    }
+    let parameters = fixed(storage, table, known::FILE_PARAMETERS)?;
+    let size = fixed(storage, table, known::VIRTUAL_DISK_SIZE)?;
+    let id = fixed(storage, table, known::VIRTUAL_DISK_ID)?;
+    let logical = fixed(storage, table, known::LOGICAL_SECTOR_SIZE)?;
+    let physical = fixed(storage, table, known::PHYSICAL_SECTOR_SIZE)?;
+    Ok(MetadataItems {
+        file_parameters: FileParameters::decode(&parameters),
         virtual_disk_size: u64::from_le_bytes(size),
         virtual_disk_id: Uuid::from_bytes_le(id),
         logical_sector_size: u32::from_le_bytes(logical),
         physical_sector_size: u32::from_le_bytes(physical),
-        parent_locator: locator,
+        parent_locator: None,
     })
 }
 

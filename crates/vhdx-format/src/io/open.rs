@@ -1,12 +1,15 @@
 //! Opening: fixed areas first, then the log, then what the log may have changed.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
 
 use blockdev_core::{
     ByteRange, Caps, DeviceInfo, Error, ErrorKind, OpenMode, OpenOptions, ReadOnlyStorage,
     Recovery, Result, Storage,
 };
 
+use super::engine::Engine;
+use super::engine::log::LogWriter;
 use super::inspect::{self, MetadataItems};
 use super::log::log_contents;
 use super::replay::ReplayPlan;
@@ -15,19 +18,20 @@ use crate::VhdxError;
 use crate::image::{LogState, Structures, VhdxImage};
 use crate::io::tables::ENTRY_BYTES;
 use crate::known::{BAT_REGION, METADATA_REGION};
-use crate::meta::bat::Frame;
+use crate::meta::file_identifier::FileIdentifier;
 use crate::meta::geometry::{Geometry, Unchecked};
-use crate::meta::headers::Headers;
+use crate::meta::headers::{HeaderCopy, Headers};
 use crate::meta::metadata::MetadataTable;
 use crate::meta::problem::refuse;
 use crate::meta::regions::RegionTables;
+use crate::ondisk::MIB;
 
 impl VhdxImage {
     /// Opens the VHDX file in `storage`.
     ///
     /// Read-only, no byte of it is written whatever its state: a log that is not empty is replayed
     /// in memory. For writing, the log is replayed in the file. [`OpenOptions::recovery`] says
-    /// otherwise.
+    /// otherwise. With [`OpenOptions::salvage`] it is opened as far as what is left of it allows.
     ///
     /// # Errors
     /// [`NotRecognised`](ErrorKind::NotRecognised) for another format,
@@ -37,6 +41,9 @@ impl VhdxImage {
     /// [`InvalidInput`](ErrorKind::InvalidInput) for options that contradict each other,
     /// [`LimitExceeded`](ErrorKind::LimitExceeded), [`Io`](ErrorKind::Io).
     pub fn open(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<Self> {
+        if options.salvage {
+            return Self::open_damaged(storage, options);
+        }
         check_options(&*storage, options)?;
         let identifier = inspect::file_identifier(&*storage)?;
         let headers = inspect::headers(&*storage)?;
@@ -63,41 +70,88 @@ impl VhdxImage {
         let has_parent = items.file_parameters.has_parent;
         check_bat_length(&geometry, bat, has_parent)?;
 
-        let refs = items
-            .parent_locator
-            .iter()
-            .map(|locator| locator.file_ref(items.logical_sector_size))
-            .collect();
-        let cache = options.page_cache();
-        let tables = Tables::new(
-            Arc::clone(&storage),
-            &cache,
-            bat.start(),
-            &geometry,
-            has_parent,
-        );
-        let structures = Structures {
+        let engine = match options.mode {
+            OpenMode::ReadOnly => None,
+            OpenMode::ReadWrite => Some(Engine::new(log_writer(headers.current()?)?)),
+        };
+        let parts = Parts {
+            storage,
+            medium,
             identifier,
             headers,
             region_tables,
             metadata_table: table,
             items,
+            geometry,
+            bat_offset: bat.start(),
+            file_len,
+            log_state,
         };
-        Ok(Self {
-            info: device_info(&structures.items, &geometry),
-            frame: Frame {
-                file_len,
-                has_parent,
+        Ok(Self::assemble(parts, options, engine))
+    }
+
+    /// The image of which everything is known.
+    pub(crate) fn assemble(parts: Parts, options: &OpenOptions, engine: Option<Engine>) -> Self {
+        let (items, geometry) = (parts.items, parts.geometry);
+        let sector = items.logical_sector_size;
+        let locator = items.parent_locator.iter();
+        let tables = Tables::new(
+            Arc::clone(&parts.storage),
+            &options.page_cache(),
+            parts.bat_offset,
+            &geometry,
+            items.file_parameters.has_parent,
+        );
+        Self {
+            refs: locator.map(|locator| locator.file_ref(sector)).collect(),
+            info: device_info(&items, &geometry, options.mode),
+            file_len: AtomicU64::new(parts.file_len),
+            headers: RwLock::new(parts.headers),
+            structures: Structures {
+                identifier: parts.identifier,
+                region_tables: parts.region_tables,
+                metadata_table: parts.metadata_table,
+                items,
             },
-            structures,
             geometry,
             tables,
-            refs,
-            log_state,
-            storage,
-            medium,
-        })
+            log_state: parts.log_state,
+            storage: parts.storage,
+            medium: parts.medium,
+            engine,
+        }
     }
+}
+
+/// What opening has found out.
+pub(crate) struct Parts {
+    /// The file as it is to be read, and as the caller gave it.
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) medium: Arc<dyn Storage>,
+    pub(crate) identifier: FileIdentifier,
+    pub(crate) headers: Headers,
+    pub(crate) region_tables: RegionTables,
+    pub(crate) metadata_table: MetadataTable,
+    pub(crate) items: MetadataItems,
+    pub(crate) geometry: Geometry,
+    pub(crate) bat_offset: u64,
+    pub(crate) file_len: u64,
+    pub(crate) log_state: LogState,
+}
+
+/// The log of a file that is to be changed; there must be one.
+fn log_writer(header: &HeaderCopy) -> Result<LogWriter> {
+    if u64::from(header.log_length) < MIB {
+        return Err(VhdxError::Field {
+            structure: "header",
+            offset: header.offset,
+            field: "LogLength",
+            found: header.log_length.to_string(),
+            expected: "at least 1 MiB in a file that is opened for writing".into(),
+        }
+        .into());
+    }
+    Ok(LogWriter::new(header))
 }
 
 fn check_options(storage: &dyn Storage, options: &OpenOptions) -> Result<()> {
@@ -169,7 +223,7 @@ fn load_regions(
 }
 
 /// The metadata table in `region` and the items it lists, checked.
-fn load_metadata(
+pub(crate) fn load_metadata(
     storage: &dyn Storage,
     region: ByteRange,
     strict: bool,
@@ -220,15 +274,19 @@ pub(crate) fn check_bat_length(
     })
 }
 
-fn device_info(items: &MetadataItems, geometry: &Geometry) -> DeviceInfo {
+fn device_info(items: &MetadataItems, geometry: &Geometry, mode: OpenMode) -> DeviceInfo {
+    let writable = mode == OpenMode::ReadWrite;
     DeviceInfo {
         size: geometry.virtual_size(),
         logical_sector_size: items.logical_sector_size,
         physical_sector_size: items.physical_sector_size,
         block_size: Some(items.file_parameters.block_size),
-        // Guest data is not written yet, whatever the mode.
-        read_only: true,
+        read_only: !writable,
         format: crate::FORMAT_NAME,
-        caps: Caps::default(),
+        caps: Caps {
+            write: writable,
+            write_zeroes: writable,
+            discard: writable,
+        },
     }
 }

@@ -15,6 +15,7 @@ impl VhdxImage {
         holes: &mut Holes,
         semantics: ReadSemantics,
     ) -> Result<()> {
+        let _pin = self.pin();
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;

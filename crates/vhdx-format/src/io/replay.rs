@@ -44,6 +44,24 @@ impl<'a> ReplayPlan<'a> {
         header: &HeaderCopy,
         log: &'a LogContents,
     ) -> Result<Option<Self>> {
+        let Some(plan) = Self::of_any_length(header, log)? else {
+            return Ok(None);
+        };
+        let file_len = storage.len()?;
+        let flushed = plan.head.flushed_file_offset;
+        if file_len < flushed {
+            return Err(VhdxError::Truncated {
+                offset: header.log_offset,
+                file_len,
+                flushed,
+            }
+            .into());
+        }
+        Ok(Some(plan))
+    }
+
+    /// The same for a file that may have been cut short.
+    pub(crate) fn of_any_length(header: &HeaderCopy, log: &'a LogContents) -> Result<Option<Self>> {
         if header.log_guid.is_nil() {
             return Ok(None);
         }
@@ -56,16 +74,6 @@ impl<'a> ReplayPlan<'a> {
             .into());
         };
         let head = log.found[head].header;
-        let file_len = storage.len()?;
-        if file_len < head.flushed_file_offset {
-            let flushed = head.flushed_file_offset;
-            return Err(VhdxError::Truncated {
-                offset,
-                file_len,
-                flushed,
-            }
-            .into());
-        }
         let plan = Self {
             header: *header,
             log,
@@ -179,17 +187,16 @@ impl<'a> ReplayPlan<'a> {
 
     /// Replays in `storage` and returns the headers as they are then.
     pub(crate) fn in_file(&self, storage: &dyn Storage, headers: &Headers) -> Result<Headers> {
-        let file_write_guid = Uuid::new_v4();
         let change = HeaderChange {
-            file_write_guid,
-            log_guid: self.header.log_guid,
+            file_write_guid: Some(Uuid::new_v4()),
+            ..HeaderChange::default()
         };
         let headers = update_headers(storage, headers, change)?;
         self.apply(storage, storage)?;
         storage.sync(SyncKind::Full)?;
         let change = HeaderChange {
-            file_write_guid,
-            log_guid: Uuid::nil(),
+            log_guid: Some(Uuid::nil()),
+            ..HeaderChange::default()
         };
         update_headers(storage, &headers, change)
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{CacheOwner, PAGE_BYTES, PageCache, Result, Storage, StorageExt};
+use blockdev_core::{PAGE_BYTES, PageCache, Result, Storage};
 
+use super::pages::{Page, Pages};
 use crate::meta::geometry::Geometry;
 use crate::ondisk::bat_entry::BatEntry;
 
@@ -16,14 +17,14 @@ const PAGE: u64 = PAGE_BYTES as u64;
 #[derive(Debug)]
 pub(crate) struct Tables {
     storage: Arc<dyn Storage>,
-    pages: CacheOwner,
+    pages: Pages,
     bat_offset: u64,
     entries: u64,
 }
 
 /// One page of the BAT, with the number of its first entry.
 pub(crate) struct BatPage {
-    bytes: Arc<[u8; PAGE_BYTES]>,
+    bytes: Page,
     first: u64,
     count: u64,
 }
@@ -60,8 +61,8 @@ impl Tables {
     ) -> Self {
         let entries = geometry.bat_entries(has_parent);
         Self {
+            pages: Pages::new(Arc::clone(&storage), cache),
             storage,
-            pages: cache.owner(),
             bat_offset,
             entries,
         }
@@ -70,6 +71,16 @@ impl Tables {
     /// Entries of the BAT that mean anything.
     pub(crate) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// The BAT is that of a disk with so many entries.
+    pub(crate) fn set_entries(&mut self, entries: u64) {
+        self.entries = entries;
+    }
+
+    /// The BAT begins at byte `offset` from now on.
+    pub(crate) fn set_bat_offset(&mut self, offset: u64) {
+        self.bat_offset = offset;
     }
 
     /// Where entry number `index` lies in the file.
@@ -83,36 +94,40 @@ impl Tables {
         // The BAT begins on a MiB, so a page holds entries of the BAT alone.
         let first = (page * PAGE - self.bat_offset) / ENTRY_BYTES;
         Ok(BatPage {
-            bytes: self.page(page)?,
+            bytes: self.pages.page(page)?,
             first,
             count: PAGE / ENTRY_BYTES,
         })
     }
 
     /// The page that holds byte `offset` of the file.
-    pub(crate) fn page_at(&self, offset: u64) -> Result<Arc<[u8; PAGE_BYTES]>> {
-        self.page(offset / PAGE)
+    pub(crate) fn page_at(&self, offset: u64) -> Result<Page> {
+        self.pages.page(offset / PAGE)
     }
 
-    fn page(&self, number: u64) -> Result<Arc<[u8; PAGE_BYTES]>> {
-        self.pages.page(number, |bytes| {
-            self.storage.read_zero_padded(bytes, number * PAGE)
-        })
+    /// Every page of metadata.
+    pub(crate) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// The number of the first entry, at or after `index`, whose page the host stores; entries
     /// before it are all 0. May be past the last entry.
     pub(crate) fn skip_hole(&self, index: u64) -> Result<u64> {
         let at = self.entry_offset(index);
-        if at >= self.storage.len()? {
-            return Ok(self.entries);
-        }
-        let host = self.storage.next_extent(at)?;
-        if host.allocated {
-            return Ok(index);
-        }
-        // A hole that ends inside a page leaves the rest of that page to be looked at.
-        let end = (at + host.len) / PAGE * PAGE;
+        // Asked for before the host: what is written in place meanwhile is seen there.
+        let changed = self.pages.next_changed(at / PAGE);
+        let changed = changed.map_or(u64::MAX, |number| number * PAGE);
+        let end = if at >= self.storage.len()? {
+            self.entry_offset(self.entries)
+        } else {
+            let host = self.storage.next_extent(at)?;
+            if host.allocated {
+                return Ok(index);
+            }
+            // A hole that ends inside a page leaves the rest of that page to be looked at.
+            (at + host.len) / PAGE * PAGE
+        };
+        let end = end.min(changed);
         Ok(index.max(end.saturating_sub(self.bat_offset) / ENTRY_BYTES))
     }
 }

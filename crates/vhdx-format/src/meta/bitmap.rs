@@ -1,5 +1,7 @@
 //! Runs of equal bits in a sector bitmap ([MS-VHDX] §2.4): bit 0 is the lowest of byte 0.
 
+use std::ops::Range;
+
 use bitvec::order::Lsb0;
 use bitvec::slice::BitSlice;
 
@@ -14,6 +16,11 @@ pub(crate) fn run(bytes: &[u8], first: usize, most: usize) -> (bool, usize) {
         bits.leading_zeros()
     };
     (set, equal.min(most))
+}
+
+/// Makes `bits` of `bytes`, inside of which they lie, all `value`.
+pub(crate) fn put(bytes: &mut [u8], bits: Range<usize>, value: bool) {
+    BitSlice::<u8, Lsb0>::from_slice_mut(bytes)[bits].fill(value);
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! The bitmap entries are there in every file, differencing or not.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::VhdxError;
 
@@ -91,6 +92,22 @@ impl Unchecked {
 }
 
 impl Geometry {
+    /// The same for a disk of `virtual_size` bytes.
+    ///
+    /// # Errors
+    /// [`VhdxError::Field`] for a size that the format does not allow.
+    pub(crate) fn with_virtual_size(&self, virtual_size: u64) -> Result<Self, VhdxError> {
+        let sector = 1 << self.sector_bits;
+        Unchecked {
+            virtual_size,
+            block_size: 1 << self.block_bits,
+            logical_sector_size: sector,
+            physical_sector_size: sector,
+            region_offset: 0,
+        }
+        .check()
+    }
+
     /// Size of the virtual disk in bytes.
     #[must_use]
     pub fn virtual_size(&self) -> u64 {
@@ -152,6 +169,31 @@ impl Geometry {
             .checked_mul(self.block_size())
             .and_then(|start| self.virtual_size.checked_sub(start));
         left.unwrap_or(0).min(self.block_size())
+    }
+
+    /// The guest bytes of payload block `block`, in the last one also those beyond the disk.
+    pub(crate) fn block_range(&self, block: u64) -> Range<u64> {
+        let start = block * self.block_size();
+        start..start + self.block_size()
+    }
+
+    /// The guest bytes of payload block `block` that are inside the disk.
+    pub(crate) fn block_range_in_disk(&self, block: u64) -> Range<u64> {
+        let start = block * self.block_size();
+        start..start + self.block_len(block)
+    }
+
+    /// `guest`, which lies inside the disk, made whole sectors.
+    pub(crate) fn sectors_around(&self, guest: &Range<u64>) -> Range<u64> {
+        let sector = self.logical_sector_size();
+        guest.start / sector * sector..guest.end.next_multiple_of(sector)
+    }
+
+    /// The whole sectors in `guest`; empty where there are none.
+    pub(crate) fn sectors_within(&self, guest: &Range<u64>) -> Range<u64> {
+        let sector = self.logical_sector_size();
+        let start = guest.start.next_multiple_of(sector);
+        start..(guest.end / sector * sector).max(start)
     }
 
     /// The chunk that payload block `block` is in.

@@ -285,20 +285,15 @@ pub(crate) fn encode(fields: &HeaderFields) -> [u8; BYTES] {
     bytes
 }
 
-/// The bytes of a header that follows `current`: the sequence number `ahead` of it, the given
-/// identities, all else kept.
-pub(crate) fn successor(
-    current: &HeaderCopy,
-    ahead: u64,
-    file_write_guid: Uuid,
-    log_guid: Uuid,
-) -> [u8; BYTES] {
+/// The bytes of a header that follows `current` and says the same but for its sequence number, which
+/// is `ahead` of it.
+pub(crate) fn successor(current: &HeaderCopy, ahead: u64) -> [u8; BYTES] {
     encode(&HeaderFields {
         // 2^64 updates do not happen; a file that claims them starts over behind its own back.
         sequence_number: current.sequence_number.wrapping_add(ahead),
-        file_write_guid,
+        file_write_guid: current.file_write_guid,
         data_write_guid: current.data_write_guid,
-        log_guid,
+        log_guid: current.log_guid,
         log_version: current.log_version,
         version: current.version,
         log_length: current.log_length,

@@ -3,24 +3,50 @@
 use blockdev_core::{ContentId, FileName, FileRef, FileRole, NameKind};
 use uuid::Uuid;
 
+use zerocopy::IntoBytes;
+
 use super::parent_path::host_path;
-use super::problem::Problem;
-use crate::VhdxError;
-use crate::known::VHDX_PARENT_LOCATOR;
+use super::problem::{Effect, Problem};
+use crate::known::{OTHER_PARENT_LOCATOR, VHDX_PARENT_LOCATOR};
 use crate::ondisk::metadata_table::MAX_ITEM_BYTES;
 use crate::ondisk::parent_locator::{RawLocatorEntry, RawLocatorHeader};
 use crate::ondisk::read;
+use crate::{FORMAT_NAME, ParentFormat, ParentLink, VhdxError};
 
 const SECTION: &str = "parent-locator";
 const STRUCTURE: &str = "parent locator";
 const ENTRIES: &str = "[MS-VHDX] 2.6.2.6.2";
 const KEYS: &str = "[MS-VHDX] 2.6.2.6.3";
 
-/// The path keys with the order in which they are tried.
-const PATHS: [(&str, NameKind); 3] = [
+/// Code of the note that the parent is no VHDX.
+const EXTENSION: &str = "locator-extension";
+
+/// Most UTF-16 units of a value: its length in bytes has 16 bits (§2.6.2.6.2).
+const MAX_VALUE_UNITS: usize = u16::MAX as usize / 2;
+
+/// Key of the parent's identity.
+const LINKAGE: &str = "parent_linkage";
+
+/// Key of the identity that the parent has or is about to have, while it is merged into.
+const LINKAGE2: &str = "parent_linkage2";
+
+/// Key of the parent's format, where that is another one.
+const FORMAT: &str = "parent_format";
+
+/// Keys of paths, in the order in which they are tried.
+type Paths = &'static [(&'static str, NameKind)];
+
+/// Those of a VHDX (§2.6.2.6.3).
+const VHDX_PATHS: Paths = &[
     ("relative_path", NameKind::Relative),
     ("volume_path", NameKind::Volume),
     ("absolute_win32_path", NameKind::Absolute),
+];
+
+/// Those of a file of another format.
+const OTHER_PATHS: Paths = &[
+    ("relative_path", NameKind::Relative),
+    ("absolute_path", NameKind::Absolute),
 ];
 
 /// The parent locator, decoded.
@@ -125,13 +151,127 @@ impl ParentLocator {
         let guid = |key| self.get(key).and_then(|value| Uuid::try_parse(value).ok());
         // Windows writes a nil linkage2 when there is none. A nil parent_linkage stays: without it
         // there would be nothing to compare, and any parent would do.
-        let second = guid("parent_linkage2").filter(|guid| !guid.is_nil());
-        guid("parent_linkage").into_iter().chain(second).collect()
+        let second = guid(LINKAGE2).filter(|guid| !guid.is_nil());
+        guid(LINKAGE).into_iter().chain(second).collect()
+    }
+
+    /// The locator that tells of `link`, for a new image.
+    ///
+    /// # Errors
+    /// [`VhdxError::Field`] and [`VhdxError::Missing`] for what a locator cannot say, or must not.
+    pub(crate) fn of_link(link: &ParentLink) -> Result<Self, VhdxError> {
+        let paths = &link.paths;
+        let (locator_type, absolute) = match &link.format {
+            ParentFormat::Vhdx => (VHDX_PARENT_LOCATOR, "absolute_win32_path"),
+            ParentFormat::Other(_) => (OTHER_PARENT_LOCATOR, "absolute_path"),
+        };
+        let mut entries = vec![(LINKAGE.into(), link.linkage.braced().to_string())];
+        if let ParentFormat::Other(name) = &link.format {
+            entries.push((FORMAT.into(), name.clone()));
+        }
+        for (key, path) in [
+            ("relative_path", &paths.relative),
+            ("volume_path", &paths.volume),
+            (absolute, &paths.absolute),
+        ] {
+            entries.extend(path.iter().map(|path| (key.to_string(), path.clone())));
+        }
+        let locator = Self {
+            offset: 0,
+            locator_type,
+            entries,
+        };
+        for (key, value) in &locator.entries {
+            let units = value.encode_utf16().count();
+            let expected = "1 to 32767 UTF-16 units, none of them NUL";
+            if units == 0 || units > MAX_VALUE_UNITS || value.contains('\0') {
+                let found = format!("{key:?} of {units} units");
+                return Err(locator.field("Value", found, expected));
+            }
+        }
+        if paths.volume.is_some() && link.format != ParentFormat::Vhdx {
+            let expected = "left out for a parent that is no VHDX";
+            return Err(locator.field("volume_path", "given".into(), expected));
+        }
+        let refused = locator.problems().into_iter();
+        match refused
+            .filter(|problem| problem.code != EXTENSION)
+            .map(|problem| problem.error)
+            .next()
+        {
+            Some(error) => Err(error),
+            None => Ok(locator),
+        }
+    }
+
+    /// Takes over the keys of `old` that mean nothing to this library.
+    pub(crate) fn keep_unknown_of(&mut self, old: &Self) {
+        let known = [LINKAGE, LINKAGE2, FORMAT].into_iter();
+        let paths = VHDX_PATHS.iter().chain(OTHER_PATHS).map(|(key, _)| *key);
+        let known: Vec<&str> = known.chain(paths).collect();
+        let unknown = old
+            .entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.as_str()));
+        self.entries.extend(unknown.cloned());
+    }
+
+    /// The item's bytes: header, entries, then each key followed by its value. Keys and values are
+    /// not longer than an entry can say.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let count = u16::try_from(self.entries.len()).expect("a handful of keys");
+        let mut table = RawLocatorHeader {
+            locator_type: self.locator_type.into(),
+            reserved: 0.into(),
+            key_value_count: count.into(),
+        }
+        .as_bytes()
+        .to_vec();
+        let start = table.len() + self.entries.len() * size_of::<RawLocatorEntry>();
+        let mut texts: Vec<u8> = Vec::new();
+        for (key, value) in &self.entries {
+            let mut text = |text: &str| {
+                let at = u32::try_from(start + texts.len()).expect("a few texts of 64 KiB");
+                let before = texts.len();
+                texts.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
+                let len = u16::try_from(texts.len() - before).expect("as long as may be");
+                (at, len)
+            };
+            let (key_offset, key_length) = text(key);
+            let (value_offset, value_length) = text(value);
+            let entry = RawLocatorEntry {
+                key_offset: key_offset.into(),
+                value_offset: value_offset.into(),
+                key_length: key_length.into(),
+                value_length: value_length.into(),
+            };
+            table.extend_from_slice(entry.as_bytes());
+        }
+        table.extend(texts);
+        table
+    }
+
+    /// The parent's format as the locator declares it.
+    fn format(&self) -> Option<&str> {
+        if self.locator_type == OTHER_PARENT_LOCATOR {
+            self.get(FORMAT)
+        } else {
+            Some(FORMAT_NAME)
+        }
+    }
+
+    fn paths(&self) -> Paths {
+        if self.locator_type == OTHER_PARENT_LOCATOR {
+            OTHER_PATHS
+        } else {
+            VHDX_PATHS
+        }
     }
 
     /// The locator as a reference for whoever finds the parent.
     pub(crate) fn file_ref(&self, logical_sector_size: u32) -> FileRef {
-        let names = PATHS
+        let names = self
+            .paths()
             .iter()
             .filter_map(|(key, kind)| {
                 let stored = self.get(key)?;
@@ -145,7 +285,7 @@ impl ParentLocator {
         FileRef {
             role: FileRole::Parent,
             names,
-            format: Some("vhdx".into()),
+            format: self.format().map(Into::into),
             expected: self
                 .linkages()
                 .iter()
@@ -169,7 +309,16 @@ impl ParentLocator {
     /// What is wrong with the locator.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.locator_type != VHDX_PARENT_LOCATOR {
+        if self.locator_type == OTHER_PARENT_LOCATOR {
+            let error = VhdxError::Extension {
+                structure: STRUCTURE,
+                offset: self.offset,
+                what: "a parent that is no VHDX",
+            };
+            let note = Problem::note(SECTION, EXTENSION, KEYS, error);
+            problems.push(note.with_effect(Effect::RefusedIfStrict));
+            problems.extend(self.format_problem());
+        } else if self.locator_type != VHDX_PARENT_LOCATOR {
             let error = VhdxError::UnknownRequired {
                 structure: STRUCTURE,
                 offset: self.offset,
@@ -195,14 +344,14 @@ impl ParentLocator {
                 problems.push(Problem::warning(SECTION, "locator-nul", ENTRIES, error));
             }
         }
-        match self.get("parent_linkage") {
+        match self.get(LINKAGE) {
             Some(linkage) if Uuid::try_parse(linkage).is_ok() => {}
             Some(linkage) => {
-                let error = self.field("parent_linkage", format!("{linkage:?}"), "a GUID");
+                let error = self.field(LINKAGE, format!("{linkage:?}"), "a GUID");
                 problems.push(Problem::refused(SECTION, "locator-linkage", KEYS, error));
             }
             None => {
-                let what = "parent_linkage".into();
+                let what = LINKAGE.into();
                 let error = VhdxError::Missing {
                     structure: STRUCTURE,
                     offset: self.offset,
@@ -211,7 +360,7 @@ impl ParentLocator {
                 problems.push(Problem::refused(SECTION, "locator-linkage", KEYS, error));
             }
         }
-        if PATHS.iter().all(|(key, _)| self.get(key).is_none()) {
+        if self.paths().iter().all(|(key, _)| self.get(key).is_none()) {
             let what = "every path to the parent".into();
             let error = VhdxError::Missing {
                 structure: STRUCTURE,
@@ -222,6 +371,24 @@ impl ParentLocator {
             problems.push(Problem::warning(SECTION, "locator-no-path", KEYS, error));
         }
         problems
+    }
+
+    /// What is wrong with the format that a locator of a parent of another format declares.
+    fn format_problem(&self) -> Option<Problem> {
+        let error = match self.get(FORMAT) {
+            None => VhdxError::Missing {
+                structure: STRUCTURE,
+                offset: self.offset,
+                what: FORMAT.into(),
+            },
+            // It would be read without what a VHDX parent is checked by.
+            Some(FORMAT_NAME) => {
+                let expected = "a format that has no locator type of its own";
+                self.field(FORMAT, FORMAT_NAME.into(), expected)
+            }
+            Some(_) => return None,
+        };
+        Some(Problem::refused(SECTION, "locator-format", KEYS, error))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use blockdev_core::{Error, ErrorKind, Measurement, Result};
 
+use super::bat::BITMAP_BLOCK_BYTES;
 use super::layout::Layout;
 use crate::CreateOptions;
 
 impl CreateOptions {
-    /// How long the image will be when `stored` blocks of the disk hold something.
+    /// How long the image will be when `stored` blocks of the disk hold something. Of a disk with a
+    /// parent each may need a sector bitmap block, as far as there are any, and counts as if it did.
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput) with the option the format does not allow.
@@ -26,7 +28,13 @@ impl CreateOptions {
             .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let geometry = &layout.geometry;
         let all = geometry.payload_blocks();
-        let with = |blocks: u64| layout.first_block() + blocks * geometry.block_size();
+        let with = |blocks: u64| {
+            let bitmaps = match self.parent {
+                Some(_) => blocks.min(geometry.bitmap_blocks()),
+                None => 0,
+            };
+            layout.first_block() + blocks * geometry.block_size() + bitmaps * BITMAP_BLOCK_BYTES
+        };
         let fully_allocated = with(all);
         Ok(Measurement {
             required: if self.fixed {

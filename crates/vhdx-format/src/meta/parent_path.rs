@@ -1,6 +1,6 @@
-//! From the Windows paths of a parent locator to paths of this host ([MS-VHDX] §2.6.2.6.3).
+//! From the Windows paths of a parent locator to paths of this host, and back ([MS-VHDX] §2.6.2.6.3).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use blockdev_core::NameKind;
 
@@ -30,6 +30,24 @@ pub(crate) fn host_path(kind: NameKind, stored: &str) -> Option<PathBuf> {
             (path.starts_with('/') && !path.starts_with("//")).then(|| PathBuf::from(path))
         }
     }
+}
+
+/// How a locator says the path `host` of this host; `None` for what [`host_path`] would not read as the
+/// same path.
+pub(crate) fn locator_path(kind: NameKind, host: &Path) -> Option<String> {
+    let text = host.to_str()?;
+    let stored = match kind {
+        NameKind::Relative => text.replace('/', r"\"),
+        NameKind::Absolute => text.to_string(),
+        NameKind::Volume | NameKind::Protocol => return None,
+    };
+    let is_of_kind = host.has_root() == (kind == NameKind::Absolute);
+    let same = if cfg!(windows) {
+        true
+    } else {
+        host_path(kind, &stored)?.as_os_str() == host.as_os_str()
+    };
+    (is_of_kind && same && !stored.chars().any(char::is_control)).then_some(stored)
 }
 
 #[cfg(all(test, not(windows)))]
@@ -67,6 +85,32 @@ mod tests {
             );
         }
         assert_eq!(path(NameKind::Volume, r"\\?\Volume{1}\base.vhdx"), None);
+    }
+
+    #[test]
+    fn what_a_locator_says_of_a_path_is_read_as_that_path() {
+        use NameKind::{Absolute, Relative, Volume};
+        for (kind, host, stored) in [
+            (Relative, "base.vhdx", Some("base.vhdx")),
+            (Relative, "./base.vhdx", Some(r".\base.vhdx")),
+            (Relative, "../up/base.vhdx", Some(r"..\up\base.vhdx")),
+            (Absolute, "/srv/base.vhdx", Some("/srv/base.vhdx")),
+            (Relative, "/srv/base.vhdx", None),
+            (Absolute, "base.vhdx", None),
+            (Absolute, "//srv/base.vhdx", None),
+            (Volume, "/srv/base.vhdx", None),
+            // On this host it is part of a name, and in a locator it ends one.
+            (Relative, r"a\b.vhdx", None),
+            (Absolute, r"/a\b.vhdx", None),
+            (Relative, "a\nb", None),
+            (Relative, "", None),
+        ] {
+            let said = locator_path(kind, Path::new(host));
+            assert_eq!(said.as_deref(), stored, "{host}");
+            if let Some(said) = said {
+                assert_eq!(path(kind, &said).as_deref(), Some(host));
+            }
+        }
     }
 
     #[test]

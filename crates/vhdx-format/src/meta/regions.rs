@@ -2,11 +2,13 @@
 
 use blockdev_core::ByteRange;
 use uuid::Uuid;
+use zerocopy::FromBytes;
 
 use super::problem::{Effect, Problem};
 use crate::VhdxError;
 use crate::known::{BAT_REGION, METADATA_REGION, region_name};
 use crate::ondisk::crc::checksum;
+use crate::ondisk::guid::GuidBytes;
 use crate::ondisk::region_table::{
     BYTES, CHECKSUM_FIELD, MAX_ENTRIES, OFFSETS, RawRegionEntry, RawRegionTableHeader, SIGNATURE,
 };
@@ -51,7 +53,7 @@ impl RegionEntry {
         }
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match region_name(self.guid) {
             Some(name) => format!("{name} region"),
             None => format!("region {{{}}}", self.guid),
@@ -117,6 +119,17 @@ impl RegionTable {
         self.signature == SIGNATURE
             && self.checksum == self.computed_checksum
             && self.entry_count <= MAX_ENTRIES
+    }
+
+    /// True when both name the same regions in the same places.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let strip = |table: &Self| {
+            let entries = table.entries.iter();
+            entries
+                .map(|e| (e.guid, e.file_offset, e.length))
+                .collect::<Vec<_>>()
+        };
+        strip(self) == strip(other)
     }
 
     /// The entry for region `guid`.
@@ -303,15 +316,8 @@ impl RegionTables {
             let warning = Problem::warning(SECTION, "region-copy-invalid", reference, error);
             problems.push(warning.with_effect(Effect::Harmless));
         }
-        let strip = |table: &RegionTable| {
-            table
-                .entries
-                .iter()
-                .map(|e| (e.guid, e.file_offset, e.length))
-                .collect::<Vec<_>>()
-        };
         if self.copies.iter().all(RegionTable::is_valid)
-            && strip(&self.copies[0]) != strip(&self.copies[1])
+            && !self.copies[0].says_the_same(&self.copies[1])
         {
             let error = VhdxError::Field {
                 structure: TABLE,
@@ -329,6 +335,24 @@ impl RegionTables {
         }
         problems
     }
+}
+
+/// Makes the valid region table `bytes` say that region `guid` is at `file_offset`, `length` bytes
+/// long.
+pub(crate) fn repoint(bytes: &mut [u8], guid: Uuid, file_offset: u64, length: u32) {
+    let wanted = GuidBytes::from(guid);
+    let (header, entries) = bytes.split_at_mut(size_of::<RawRegionTableHeader>());
+    let count: RawRegionTableHeader = read(header, 0).expect("as long as the structure");
+    let entries = entries.chunks_exact_mut(size_of::<RawRegionEntry>());
+    for entry in entries.take(count.entry_count.get() as usize) {
+        let raw = RawRegionEntry::mut_from_bytes(entry).expect("as long as the structure");
+        if raw.guid == wanted {
+            raw.file_offset = file_offset.into();
+            raw.length = length.into();
+        }
+    }
+    let sum = checksum(bytes, CHECKSUM_FIELD);
+    bytes[CHECKSUM_FIELD..CHECKSUM_FIELD + 4].copy_from_slice(&sum.to_le_bytes());
 }
 
 const _: () =

@@ -1,6 +1,7 @@
 //! Which part of the file belongs to whom: no two structures share a byte ([MS-VHDX] §2.1, §2.5.1).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use blockdev_core::ByteRange;
 
@@ -57,14 +58,76 @@ impl Space {
         let range = ByteRange::new(place, len)?;
         self.end = self.end.max(range.end());
         let again = self.mark(range).then_some("another block");
+        self.fixed_at(range).or(again)
+    }
+
+    /// Takes `len` bytes at `place` unless a part of them is taken: for what is not known to be there.
+    pub(crate) fn take_if_free(&mut self, place: u64, len: u64) {
+        let Some(range) = ByteRange::new(place, len) else {
+            return;
+        };
+        if self.fixed_at(range).is_none() && !self.is_marked(range) {
+            self.end = self.end.max(range.end());
+            self.mark(range);
+        }
+    }
+
+    /// Calls `visit` with what is not taken of the bytes before `end`, in order. Does nothing where
+    /// not everything could be accounted for.
+    pub(crate) fn for_each_gap(&self, end: u64, mut visit: impl FnMut(ByteRange)) {
+        if self.incomplete {
+            return;
+        }
+        let mut gap_from = 0;
+        let mut taken = |range: Range<u64>| {
+            let gap = gap_from..range.start.min(end);
+            if gap.start < gap.end {
+                let len = gap.end - gap.start;
+                visit(ByteRange::new(gap.start, len).expect("inside the file"));
+            }
+            gap_from = gap_from.max(range.end);
+        };
+        let mut fixed = self.fixed.iter().map(|(range, _)| *range).peekable();
+        for (&page, words) in &self.pages {
+            for (n, word) in words.iter().enumerate() {
+                let base = page * PAGE_MIB + n as u64 * WORD_BITS;
+                let mut left = *word;
+                while left != 0 {
+                    let first = u64::from(left.trailing_zeros());
+                    let len = u64::from((left >> first).trailing_ones());
+                    let start = (base + first) * MIB;
+                    while let Some(range) = fixed.next_if(|range| range.start() < start) {
+                        taken(range.start()..range.end());
+                    }
+                    taken(start..start + len * MIB);
+                    left &= (u64::MAX << first)
+                        .checked_shl(u32::try_from(len).expect("64 at most"))
+                        .unwrap_or(0);
+                }
+            }
+        }
+        for range in fixed {
+            taken(range.start()..range.end());
+        }
+        taken(end..end);
+    }
+
+    /// The structure that `range` overlaps.
+    fn fixed_at(&self, range: ByteRange) -> Option<&str> {
         // The first structure that ends after the start is the first that can overlap.
         let near = self
             .fixed
-            .partition_point(|(fixed, _)| fixed.end() <= place);
-        match self.fixed.get(near) {
-            Some((fixed, name)) if fixed.overlaps(range) => Some(name),
-            _ => again,
-        }
+            .partition_point(|(fixed, _)| fixed.end() <= range.start());
+        let (fixed, name) = self.fixed.get(near)?;
+        fixed.overlaps(range).then_some(name)
+    }
+
+    fn is_marked(&self, range: ByteRange) -> bool {
+        (range.start() / MIB..range.end() / MIB).any(|unit| {
+            let word = usize::try_from(unit % PAGE_MIB / WORD_BITS).expect("inside a page");
+            let words = self.pages.get(&(unit / PAGE_MIB));
+            words.is_some_and(|words| words[word] >> (unit % WORD_BITS) & 1 != 0)
+        })
     }
 
     /// Sets the bits of `range`, a word at a time; true when one of them was set before.

@@ -18,6 +18,21 @@ impl BatEntry {
         Self(u64::from_le_bytes(bytes))
     }
 
+    /// The entry of a payload block in `state` whose place is byte `file_offset`, a multiple of 1 MiB;
+    /// 0 for a block without one.
+    #[must_use]
+    pub fn payload(state: PayloadState, file_offset: u64) -> Self {
+        debug_assert!(file_offset & 0xF_FFFF == 0, "blocks lie on whole MiB");
+        Self(file_offset | state as u64)
+    }
+
+    /// The entry of a sector bitmap block that lies at byte `file_offset`, a multiple of 1 MiB.
+    #[must_use]
+    pub fn bitmap(file_offset: u64) -> Self {
+        debug_assert!(file_offset & 0xF_FFFF == 0, "blocks lie on whole MiB");
+        Self(file_offset | BitmapState::Present as u64)
+    }
+
     /// The three state bits; what they mean depends on whether the entry is for a payload block or
     /// for a sector bitmap block.
     #[must_use]
@@ -67,17 +82,17 @@ impl BatEntry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PayloadState {
     /// Nothing here: zeros, or the parent's bytes in a differencing disk.
-    NotPresent,
+    NotPresent = 0,
     /// Anything may be read; the parent is not asked. This library reads zeros.
-    Undefined,
+    Undefined = 1,
     /// Zeros, whatever the parent holds.
-    Zero,
+    Zero = 2,
     /// Given back by the guest; the parent is not asked. This library reads zeros.
-    Unmapped,
+    Unmapped = 3,
     /// All in this file; the sector bitmap is not looked at.
-    FullyPresent,
+    FullyPresent = 6,
     /// In this file where the sector bitmap says so, else in the parent.
-    PartiallyPresent,
+    PartiallyPresent = 7,
 }
 
 impl PayloadState {
@@ -99,9 +114,9 @@ impl PayloadState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BitmapState {
     /// Not allocated.
-    NotPresent,
+    NotPresent = 0,
     /// At the entry's offset, 1 MiB long.
-    Present,
+    Present = 6,
 }
 
 impl BitmapState {

@@ -22,7 +22,7 @@ impl From<Uuid> for GuidBytes {
     }
 }
 
-/// The GUIDs that [MS-VHDX] names.
+/// The GUIDs that [MS-VHDX] names, and one of this library's own.
 pub mod known {
     use uuid::Uuid;
 
@@ -46,6 +46,20 @@ pub mod known {
 
     /// Parent locator type: another VHDX file (§2.6.2.6.3).
     pub const VHDX_PARENT_LOCATOR: Uuid = Uuid::from_u128(0xB04AEFB7_D19E_4A81_B789_25B8E9445913);
+    /// Parent locator type: a file of another format. It is this library's own and not in
+    /// [MS-VHDX], which lets implementations add types and has each refuse those it does not know
+    /// (§2.6.2.6.1), so that no other reader takes the parent for a VHDX.
+    ///
+    /// | key | value |
+    /// | --- | --- |
+    /// | `parent_linkage` | [`file_fingerprint`](blockdev_core::file_fingerprint) of the parent, as a GUID in braces |
+    /// | `parent_format` | name of its format: `raw`, `qcow2`; never `vhdx` |
+    /// | `relative_path` | its path from the child's directory, with `\` between names |
+    /// | `absolute_path` | its path from the root of the file system |
+    ///
+    /// The linkage and the format must be there, and one of the paths should; they are tried in this
+    /// order. All else is as in a locator of the VHDX type.
+    pub const OTHER_PARENT_LOCATOR: Uuid = Uuid::from_u128(0xA93DAD8D_2EF0_462F_8BB6_EA946BA2D5CB);
 
     /// The name of a region this library knows.
     #[must_use]

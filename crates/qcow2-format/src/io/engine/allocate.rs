@@ -3,13 +3,12 @@
 //! Space that was freed comes first, then what a search through the refcounts finds, going up from
 //! the start of the file once, then the end of the file.
 
-use blockdev_core::{Error, ErrorKind, Result};
+use blockdev_core::{Error, ErrorKind, FreeRuns, Result};
 
 use super::State;
 use super::refcounts::Refcounts;
 use crate::image::Qcow2Image;
 use crate::io::pages::Stage;
-use crate::meta::free_runs::FreeRuns;
 use crate::meta::header::MAX_REFCOUNT_TABLE_BYTES;
 use crate::ondisk::header::REFCOUNT_TABLE;
 

@@ -22,7 +22,6 @@ pub(crate) mod allocate;
 pub(crate) mod announce;
 pub(crate) mod bitmaps;
 pub(crate) mod flush;
-pub(crate) mod pins;
 pub(crate) mod refcounts;
 pub(crate) mod reserve;
 
@@ -30,7 +29,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use blockdev_core::{Error, ErrorKind, Result};
+use blockdev_core::{Error, ErrorKind, Pins, Result};
 
 use crate::image::Qcow2Image;
 use crate::meta::header::Header;
@@ -38,7 +37,6 @@ use crate::meta::reserved::Reserved;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use allocate::Space;
-use pins::Pins;
 use refcounts::Refcounts;
 
 /// The writing side of an image.

@@ -1,10 +1,10 @@
 //! Whoever counted itself in while something was still there finds it there until it goes.
 
+use blockdev_core::Pins;
 use shuttle::sync::Arc;
 use shuttle::thread;
 
 use super::{every_order, many_orders};
-use crate::io::engine::pins::Pins;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// A place that is given up, and used again when nobody is left who may look at it.

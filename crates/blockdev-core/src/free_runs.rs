@@ -1,19 +1,19 @@
-//! Clusters known to be free, in runs.
+//! Units of space known to be free, in runs.
 
 use std::collections::BTreeMap;
 
 /// Runs kept; more are forgotten, which costs nothing but a later search.
 const MOST_RUNS: usize = 1 << 16;
 
-/// Free clusters: first of a run, and how many.
+/// Free clusters or blocks, by number, in runs: a bounded memory of what may be used again.
 #[derive(Debug, Default)]
-pub(crate) struct FreeRuns {
+pub struct FreeRuns {
     runs: BTreeMap<u64, u64>,
 }
 
 impl FreeRuns {
-    /// Notes that `count` clusters from `first` are free; they were not noted before.
-    pub(crate) fn insert(&mut self, first: u64, count: u64) {
+    /// Notes that `count` units from `first` are free; they were not noted before.
+    pub fn insert(&mut self, first: u64, count: u64) {
         let (mut first, mut count) = (first, count);
         if let Some((&before, &length)) = self.runs.range(..first).next_back()
             && before + length == first
@@ -29,8 +29,8 @@ impl FreeRuns {
         }
     }
 
-    /// Takes up to `most` clusters that follow one another: the lowest.
-    pub(crate) fn take(&mut self, most: u64) -> Option<(u64, u64)> {
+    /// Takes up to `most` units that follow one another: the lowest.
+    pub fn take(&mut self, most: u64) -> Option<(u64, u64)> {
         let (first, count) = self.runs.pop_first()?;
         let taken = count.min(most);
         if taken < count {
@@ -39,8 +39,8 @@ impl FreeRuns {
         Some((first, taken))
     }
 
-    /// Takes exactly `count` clusters that follow one another, if a run is so long.
-    pub(crate) fn take_whole(&mut self, count: u64) -> Option<u64> {
+    /// Takes exactly `count` units that follow one another, if a run is so long.
+    pub fn take_whole(&mut self, count: u64) -> Option<u64> {
         let (&first, &length) = self.runs.iter().find(|(_, length)| **length >= count)?;
         self.runs.remove(&first);
         if length > count {

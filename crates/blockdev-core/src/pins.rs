@@ -1,5 +1,7 @@
 //! Who may still be reading: space that was given up is not used again before they are done.
 //!
+//! For format crates, whose requests look a place up and then go there without a lock.
+//!
 //! Requests count themselves in under the present epoch. An epoch passes only when nobody of the one
 //! before it is left, so what was given up in epoch *n* is nobody's any more in epoch *n* + 2.
 
@@ -7,14 +9,14 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The requests under way, by the parity of their epoch.
 #[derive(Debug, Default)]
-pub(crate) struct Pins {
+pub struct Pins {
     epoch: AtomicU64,
     active: [AtomicUsize; 2],
 }
 
 /// One request under way.
 #[derive(Debug)]
-pub(crate) struct Pin<'a>(&'a AtomicUsize);
+pub struct Pin<'a>(&'a AtomicUsize);
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
@@ -27,8 +29,8 @@ fn parity(epoch: u64) -> usize {
 }
 
 impl Pins {
-    /// Counts a request in.
-    pub(crate) fn enter(&self) -> Pin<'_> {
+    /// Counts a request in, for as long as the pin lives. Call it before the place is looked up.
+    pub fn enter(&self) -> Pin<'_> {
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             let pin = Pin(&self.active[parity(epoch)]);
@@ -41,12 +43,13 @@ impl Pins {
     }
 
     /// The present epoch.
-    pub(crate) fn epoch(&self) -> u64 {
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::SeqCst)
     }
 
     /// Lets as many epochs pass as can, two at most. One thread at a time.
-    pub(crate) fn pass(&self) {
+    pub fn pass(&self) {
         for _ in 0..2 {
             let epoch = self.epoch();
             if self.active[parity(epoch + 1)].load(Ordering::SeqCst) > 0 {
@@ -57,7 +60,8 @@ impl Pins {
     }
 
     /// True when nobody of `epoch` is left.
-    pub(crate) fn is_past(&self, epoch: u64) -> bool {
+    #[must_use]
+    pub fn is_past(&self, epoch: u64) -> bool {
         self.epoch() >= epoch + 2
     }
 }

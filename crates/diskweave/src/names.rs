@@ -1,0 +1,97 @@
+//! The names by which a new image can name its parent.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use blockdev_core::Result;
+
+/// Two names of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// From the directory of the image that names it; `None` where no such name leads there.
+    pub(crate) relative: Option<PathBuf>,
+    /// From the root of the file system.
+    pub(crate) absolute: PathBuf,
+}
+
+/// The names of the file that is called `name` by an image at `image`: a relative name starts from the
+/// image's directory and stays as it is.
+///
+/// # Errors
+/// [`Io`](blockdev_core::ErrorKind::Io) when there is no such file, or no such directory.
+pub(crate) fn of(name: &Path, image: &Path) -> Result<Names> {
+    let directory = match image.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let absolute = fs::canonicalize(directory.join(name))?;
+    let relative = if name.has_root() {
+        between(&fs::canonicalize(directory)?, &absolute)
+    } else {
+        Some(name.to_path_buf())
+    };
+    Ok(Names { relative, absolute })
+}
+
+/// The way from the directory `from` to the file `to`, both of them canonical.
+fn between(from: &Path, to: &Path) -> Option<PathBuf> {
+    let shared = from
+        .components()
+        .zip(to.components())
+        .take_while(|(a, b)| a == b)
+        .count();
+    // Of two Windows drives neither leads to the other.
+    let up = from.components().skip(shared);
+    let up = up.map(|part| matches!(part, Component::Normal(_)).then_some(Component::ParentDir));
+    let down = to.components().skip(shared).map(Some);
+    up.chain(down).collect()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_between_two_places_goes_up_and_down() {
+        for (from, to, way) in [
+            ("/srv/images", "/srv/images/base", "base"),
+            ("/srv/images", "/srv/images/sub/base", "sub/base"),
+            ("/srv/images", "/srv/base", "../base"),
+            ("/srv/images", "/srv/images2/base", "../images2/base"),
+            ("/a/b/c", "/d", "../../../d"),
+            ("/", "/d", "d"),
+        ] {
+            assert_eq!(
+                between(Path::new(from), Path::new(to)).unwrap(),
+                Path::new(way)
+            );
+        }
+    }
+
+    #[test]
+    fn a_relative_name_stays_and_an_absolute_one_gets_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir(dir.join("sub")).unwrap();
+        fs::write(dir.join("base"), b"").unwrap();
+        let image = dir.join("sub/child");
+        for name in [
+            PathBuf::from("../base"),
+            PathBuf::from("./../sub/../base"),
+            dir.join("base"),
+        ] {
+            let names = of(&name, &image).unwrap();
+            assert_eq!(names.absolute, dir.join("base"));
+            let relative = if name.has_root() {
+                Path::new("../base")
+            } else {
+                &*name
+            };
+            assert_eq!(names.relative.as_deref(), Some(relative));
+        }
+        assert!(
+            of(Path::new("base"), &image).is_err(),
+            "there is none in sub"
+        );
+    }
+}
