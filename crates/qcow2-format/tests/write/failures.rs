@@ -582,7 +582,7 @@ fn a_read_that_fails_while_space_is_freed_neither_condemns_nor_leaks() {
         options.compressed = compressed;
         let storage = shared(filled(&packable(1024), options));
         let host = FaultyStorage::new(storage.clone());
-        let disk = Disk::open(host.clone(), true, &Arc::default()).unwrap();
+        let disk = subject::open(host.clone(), true, &Arc::default()).unwrap();
         for at in [0, 5 << 16] {
             disk.write_zeroes(at, 1 << 16, UNMAP).unwrap();
         }
