@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         if patches.is_empty() {
             continue;
         }
-        if !copy.build(proof)? || !copy.passes(proof)? {
+        if !copy.build(proof)? || copy.finder(proof)?.is_some() {
             return Err(format!(
                 "the tests of {} do not pass as they are",
                 proof.name()
@@ -170,15 +170,18 @@ impl Copy {
         if !self.build(proof)? {
             return Err(format!("{name} cannot be built"));
         }
-        let is_found = !self.passes(proof)?;
+        let finder = self.finder(proof)?;
         self.apply(patch, true)?;
-        let verdict = if is_found { "found" } else { "NOT FOUND" };
+        let verdict = match finder {
+            Some(finder) => format!("found by {finder}"),
+            None => "NOT FOUND".into(),
+        };
         let seconds = start.elapsed().as_secs_f64();
         println!(
-            "{verdict:<9} {} {name} ({seconds:.0} s): {about}",
+            "{verdict:<17} {} {name} ({seconds:.0} s): {about}",
             proof.name()
         );
-        Ok(is_found)
+        Ok(finder.is_some())
     }
 
     /// Applies the patch, or takes it out again.
@@ -215,14 +218,14 @@ impl Copy {
         succeeds(self.tests(proof).arg("--no-run"))
     }
 
-    /// Part by part: what a crash leaves first, as it finds most.
-    fn passes(&self, proof: Proof) -> Outcome<bool> {
+    /// The first part that fails, if one does.
+    fn finder(&self, proof: Proof) -> Outcome<Option<&'static str>> {
         for finder in proof.finders() {
             if !succeeds(self.tests(proof).args(["--", finder]))? {
-                return Ok(false);
+                return Ok(Some(finder.trim_end_matches(':')));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 }
 

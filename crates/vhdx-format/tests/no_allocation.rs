@@ -1,4 +1,4 @@
-//! Reading what is in the page cache asks for no memory. Alone in its binary: it counts every
+//! Reading what is in the page cache, and overwriting what is present, asks for no memory. Alone in its binary: it counts every
 //! allocation of the process, thread by thread.
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
@@ -7,8 +7,9 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use blockdev_core::{BlockDevice, LoneLayer};
-use common::{MIB, memory, open};
+use blockdev_core::{BlockDevice, LoneLayer, Storage};
+use common::{MIB, memory, open, replay};
+use testkit::Over;
 use testkit::vhdx_builder::{BlockContent, BlockData, VhdxBuilder};
 
 struct Counting;
@@ -62,5 +63,53 @@ fn reads_and_questions_on_the_hit_path_ask_for_no_memory() {
         // The first round loads the pages.
         assert!(allocations(&mut all) > 0, "the counter counts");
         assert_eq!(allocations(&mut all), 0);
+    }
+}
+
+/// A host that takes everything and keeps nothing, so that no memory is its own.
+#[derive(Debug)]
+struct Sink(std::sync::Arc<dyn Storage>);
+
+impl Storage for Sink {
+    fn len(&self) -> blockdev_core::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> blockdev_core::Result<()> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> blockdev_core::Result<()> {
+        // Headers must be there when they are read back.
+        if offset < MIB {
+            self.0.write_at(buf, offset)?;
+        }
+        Ok(())
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn overwriting_what_is_present_asks_for_no_memory() {
+    let full = |n| BlockContent::full(BlockData::Pattern(n));
+    let child = VhdxBuilder::child_of(&VhdxBuilder::new(4 * MIB), "p.vhdx");
+    let fixed = VhdxBuilder::new(4 * MIB).fixed();
+    for builder in [child, fixed] {
+        let builder = (0..3).fold(builder, |builder, n| builder.block(n, full(n)));
+        let sink = std::sync::Arc::new(Sink(memory(&builder.build())));
+        let disk = Over::new(replay(sink).unwrap(), Default::default());
+        let buf = vec![7; 64 << 10];
+        let all = || {
+            for at in (0..3 * MIB).step_by(64 << 10) {
+                disk.write_at(&buf, at).unwrap();
+                disk.write_at(&buf[..700], at + 100).unwrap();
+            }
+        };
+        // The first round loads the pages, and announces itself in the header.
+        assert!(allocations(all) > 0, "the counter counts");
+        assert_eq!(allocations(all), 0);
     }
 }

@@ -7,6 +7,7 @@
 mod children;
 mod cost;
 mod dirty;
+mod foreign;
 mod linkage;
 mod oracles;
 mod paths;

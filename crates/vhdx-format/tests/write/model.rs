@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{BlockDevice, MemoryStorage};
+use blockdev_core::{BlockDevice, DiscardMode, Layer, MemoryStorage, OpenOptions};
 use testkit::conformance;
 use testkit::crash::CrashSubject;
 use testkit::model::{Compare, Ops, Shape, Weights, run_model};
 use testkit::oracle::{Libvhdi, QemuImg, same_disk};
 use testkit::vhdx_builder::{BlockContent, BlockData, VhdxBuilder};
+use vhdx_format::check;
 
 use crate::random::{base_of, empty_child, shape};
-use crate::subject::{Disk, MIB, content, open};
+use crate::subject::{Disk, MIB, content, disk_of, open};
 
 /// What our own reader finds in `image`.
 fn ours(image: &[u8], base: &Arc<Vec<u8>>) -> Vec<u8> {
@@ -162,6 +163,70 @@ fn wild_writes(disk: &Disk, seed: u64, mut model: Vec<u8>) -> Vec<u8> {
         }
     }
     model
+}
+
+/// Whole sectors show the parent again, parts of them stay what they are, and what is written over them
+/// rules again.
+#[test]
+fn what_is_given_back_to_the_parent_shows_it_again() {
+    for (seed, sector) in [(1, 512), (2, 512), (3, 4096), (4, 4096)] {
+        let full = |n| BlockContent::full(BlockData::Pattern(n));
+        let size = 5 * MIB + 4096;
+        let image = empty_child(size, 1 << 20, sector)
+            .block(0, full(1))
+            .block(1, BlockContent::Zero)
+            .block(2, BlockContent::partial(BlockData::Pattern(2), 9..200))
+            .stale_bitmap(0, 0xFF)
+            .stale_bitmap(1, 0xFF)
+            .block(4, full(4));
+        let base = base_of(4 * MIB);
+        let storage = Arc::new(MemoryStorage::from(image.build().to_vec()));
+        let mut model = disk_of(&image, &base).to_vec();
+        let mut below = base.to_vec();
+        below.resize(model.len(), 0);
+        let mut rng = testkit::Rng::new(seed);
+        let mut disk = open(storage.clone(), true, &base).unwrap();
+        for step in 0..300u32 {
+            let len = match rng.below(4) {
+                0 => 1 << 20,
+                1 => 1 + rng.index(600_000),
+                _ => 1 + rng.index(20_000),
+            };
+            let at = rng.index(model.len() - len);
+            let at = if rng.one_in(2) { at >> 20 << 20 } else { at };
+            match rng.below(8) {
+                0..=2 => {
+                    let unit = usize::try_from(sector).unwrap();
+                    let (from, to) = (at.next_multiple_of(unit), (at + len) / unit * unit);
+                    let (offset, len) = (at as u64, len as u64);
+                    let done = disk.layer.discard(offset, len, DiscardMode::ToParent);
+                    done.unwrap();
+                    if from < to {
+                        model[from..to].copy_from_slice(&below[from..to]);
+                    }
+                }
+                3 => disk.flush().unwrap(),
+                4 if rng.one_in(4) => {
+                    drop(disk);
+                    disk = open(storage.clone(), true, &base).unwrap();
+                }
+                _ => {
+                    let bytes = testkit::stamp::stamped(at as u64, len, step);
+                    disk.write_at(&bytes, at as u64).unwrap();
+                    model[at..at + len].copy_from_slice(&bytes);
+                }
+            }
+            if step % 20 == 0 {
+                let mut seen = vec![0xEE; model.len()];
+                disk.read_at(&mut seen, 0).unwrap();
+                same_disk(&seen, &model, &format!("seed {seed}, step {step}"));
+            }
+        }
+        drop(disk);
+        same_disk(&ours(&storage.to_vec(), &base), &model, "after a close");
+        let report = check(storage, &OpenOptions::read_only()).unwrap();
+        assert!(report.is_clean(), "seed {seed}: {:?}", report.findings);
+    }
 }
 
 /// A parent shorter than its child reads as zeros past its end, also where a write to a part of a sector

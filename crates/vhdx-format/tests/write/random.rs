@@ -72,7 +72,9 @@ pub(crate) fn shape(seed: u64, large: bool) -> Shape<Vhdx> {
     } else {
         parent
     };
-    builder = builder.block_size(block_size);
+    builder = builder
+        .block_size(block_size)
+        .log_length_mib(1 + u32::try_from(rng.below(3)).unwrap());
     let geometry = builder.geometry();
     let per_block = geometry.sectors_per_block();
     let mut dirty = false;

@@ -68,6 +68,9 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("a region table is torn", torn_region_table),
     ("gaps between the blocks", gaps),
     ("blocks in front of the tables", blocks_first),
+    ("a child of 256 MiB blocks", largest_blocks),
+    ("the file ends in its last block", short_file),
+    ("remains behind the last block", long_file),
     ("the disk grows and shrinks", grow_and_shrink),
     ("a fixed disk grows and shrinks", fixed_grows),
     ("a child grows over a longer parent", child_grows),
@@ -79,6 +82,8 @@ pub(crate) const STORIES: &[Named<Vhdx>] = &[
     ("dynamic to fixed and back", to_fixed),
     ("differencing to dynamic", to_standalone),
     ("dynamic to differencing", to_differencing),
+    ("repair", repair),
+    ("repair of a child", repair_child),
 ];
 
 /// What is done to the image of `builder`, over `base`.
@@ -661,6 +666,58 @@ fn blocks_first() -> Story {
     })
 }
 
+/// The bits of one block fill 16 pages, and those of eight more than an entry holds.
+fn largest_blocks() -> Story {
+    let disk = (0..8).fold(child(8 * 256 * MIB).block_size(256 << 20), |disk, block| {
+        disk.stale_bitmap(block, 0xFF)
+    });
+    over(&disk, content(64), |d| {
+        for block in 0..8 {
+            d.write(block * 256 * MIB + 700, 700)?;
+        }
+        d.flush()?;
+        d.write(256 * MIB + 100 * MIB, 512)?;
+        d.discard(256 * MIB, 256 * MIB)?;
+        d.flush()?;
+        d.write(256 * MIB + 9000, 700)
+    })
+}
+
+/// What the disk has of its last block is all in the file, and no more.
+fn short_file() -> Story {
+    let size = 2 * MIB + 300 * 1024;
+    let disk = VhdxBuilder::new(size).block(0, full(1)).block(2, full(2));
+    let end = disk.layout().end;
+    alone(&disk.file_len(end - 700 * 1024), move |d| {
+        d.write(size - 700, 700)?;
+        d.flush()?;
+        d.write(MIB + 700, 700)?;
+        d.write_zeroes(2 * MIB + 4096, 8192, UNMAP)?;
+        d.flush()?;
+        d.control(Control::Resize(4 * MIB))?;
+        d.write(size - 100, 9000)?;
+        d.write(3 * MIB, 700)
+    })
+}
+
+/// What a crash left there is no part of the disk.
+fn long_file() -> Story {
+    let disk = filled(5, 2);
+    let mut image = Image::from(disk.build().to_vec());
+    image.write(image.len(), &content(2500));
+    let subject = Vhdx::of(&image, Vec::new());
+    let scenario = Scenario::new("", image, |d| {
+        d.write(2 * MIB + 700, 700)?;
+        d.flush()?;
+        d.write(3 * MIB + 700, 700)?;
+        d.write(4 * MIB + 700, 700)?;
+        d.discard(0, MIB)?;
+        d.flush()?;
+        d.write(100, 100)
+    });
+    (subject, scenario.content(disk_of(&disk, &[])))
+}
+
 fn grow_and_shrink() -> Story {
     let disk = VhdxBuilder::new(2 * MIB + 4096)
         .block(0, full(1))
@@ -788,13 +845,15 @@ fn compact_child() -> Story {
 
 fn relink() -> Story {
     let disk = child(3 * MIB).block(0, part(1, 5..900));
-    over(&disk, content(3000), |d| {
+    let (mut subject, scenario) = over(&disk, content(3000), |d| {
         d.write(700, 700)?;
         d.control(Control::Other("relink"))?;
         d.write(MIB + 700, 700)?;
         d.reopen()?;
         d.control(Control::Other("relink"))
-    })
+    });
+    subject.parents = &["parent.vhdx", "moved.vhdx"];
+    (subject, scenario)
 }
 
 fn to_fixed() -> Story {
@@ -836,4 +895,51 @@ fn to_differencing() -> Story {
         d.flush()?;
         d.write(MIB + 700, 700)
     })
+}
+
+/// The image is repaired whenever it is opened: entries that lead past the end of the file or into
+/// another block, a state that there is not, a copy of the header and one of the region table torn.
+fn repair() -> Story {
+    let disk = filled(6, 3);
+    let place = disk.layout().blocks[&1];
+    let disk = disk
+        .raw_bat(3, 999 << 20 | 6)
+        .raw_bat(4, place | 6)
+        .raw_bat(5, 5)
+        .damage_header(Slot::First, Damage::TornAt(512))
+        .damage_region_table(Slot::Second, Damage::Checksum);
+    let (mut subject, scenario) = alone(&disk, |d| {
+        d.write(700, 700)?;
+        d.write(3 * MIB, 700)?;
+        d.flush()?;
+        d.reopen()?;
+        d.write(4 * MIB + 700, 700)
+    });
+    subject.repairs = true;
+    (subject, scenario)
+}
+
+/// A partial block whose bitmap block is not there is given up. What is left of it is not the parent's,
+/// which ends before it.
+fn repair_child() -> Story {
+    let disk = child(4 * MIB).block(0, full(1)).area_order([
+        Area::Log,
+        Area::Metadata,
+        Area::Bat,
+        Area::Blocks,
+        Area::Gap(1),
+    ]);
+    let partial = (disk.layout().end - MIB) | 7;
+    let bitmap = disk.geometry().bitmap_bat_index(0);
+    let disk = disk.raw_bat(2, partial).raw_bat(bitmap, 1 << 30 | 6);
+    let (mut subject, scenario) = over(&disk, content(2048), |d| {
+        d.write(MIB + 700, 700)?;
+        d.flush()?;
+        d.write(2 * MIB + 700, 700)?;
+        d.discard(0, MIB)?;
+        d.flush()?;
+        d.write(1024, 700)
+    });
+    subject.repairs = true;
+    (subject, scenario)
 }

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    CheckReport, Finding, Layer, NoProgress, OpenOptions, Result, Severity, Storage,
+    CheckReport, Error, ErrorKind, Finding, Layer, MemoryStorage, NoProgress, OpenOptions, Result,
+    Severity, Storage,
 };
 use testkit::crash::{Control, CrashSubject, Image};
 use testkit::stamp::stamped;
 use testkit::vhdx_builder::{SectorTruth, VhdxBuilder};
 use testkit::{BytesBelow, Over};
-use vhdx_format::{ParentFormat, ParentLink, ParentPaths, Uuid, VhdxImage};
+use vhdx_format::{ParentFormat, ParentLink, ParentPaths, Uuid, VhdxImage, repair};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -37,6 +38,10 @@ pub(crate) struct Vhdx {
     pub(crate) base: Arc<Vec<u8>>,
     /// Ranges of the file that must stay what they are, by offset.
     pub(crate) kept: Vec<(u64, Vec<u8>)>,
+    /// Images may be damaged in what can be repaired, and are repaired before they are looked at.
+    pub(crate) repairs: bool,
+    /// The names that the parent may have.
+    pub(crate) parents: &'static [&'static str],
 }
 
 impl Vhdx {
@@ -45,6 +50,7 @@ impl Vhdx {
         Self {
             base: Arc::new(base),
             kept: vec![(0, image.part(0, IDENTIFIER))],
+            ..Self::default()
         }
     }
 
@@ -63,11 +69,32 @@ impl CrashSubject for Vhdx {
     }
 
     fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<Disk> {
+        if !self.repairs {
+            return open(storage, writable, &self.base);
+        }
+        let storage = if writable { storage } else { copy(&*storage)? };
+        repair(Arc::clone(&storage), &OpenOptions::read_write())?;
         open(storage, writable, &self.base)
     }
 
     fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
-        let mut report = vhdx_format::check(Arc::clone(&storage), &OpenOptions::read_only())?;
+        let mut report = if self.repairs {
+            // What counts is what a repair makes of it.
+            repair(copy(&*storage)?, &OpenOptions::read_write())?.after
+        } else {
+            vhdx_format::check(Arc::clone(&storage), &OpenOptions::read_only())?
+        };
+        if !self.parents.is_empty() {
+            let image = VhdxImage::open(Arc::clone(&storage), &OpenOptions::read_only())?;
+            let names = &image.file_refs()[0].names;
+            let known = |name: &&str| names.iter().any(|own| format!("{own:?}").contains(name));
+            if self.parents.iter().filter(|name| known(name)).count() != 1 {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("a parent {names:?}"),
+                ));
+            }
+        }
         for (offset, right) in &self.kept {
             let mut seen = vec![0; right.len()];
             storage.read_at(&mut seen, *offset)?;
@@ -107,6 +134,13 @@ impl CrashSubject for Vhdx {
     }
 }
 
+/// The bytes of `storage`, to be changed at will.
+fn copy(storage: &dyn Storage) -> Result<Arc<dyn Storage>> {
+    let mut bytes = vec![0; usize::try_from(storage.len()?).unwrap()];
+    storage.read_at(&mut bytes, 0)?;
+    Ok(Arc::new(MemoryStorage::from(bytes)))
+}
+
 /// A parent by name.
 fn link(path: &str) -> ParentLink {
     let paths = ParentPaths::relative(path).unwrap();
@@ -126,7 +160,7 @@ pub(crate) fn disk_of(builder: &VhdxBuilder, base: &[u8]) -> Image {
         .len()
         .min(usize::try_from(geometry.virtual_size).unwrap());
     let from_base = builder.expected_sector(0) == SectorTruth::FromParent;
-    if from_base && there == 0 || geometry.virtual_size > 64 * MIB {
+    if from_base && there == 0 || geometry.virtual_size > 200 * MIB {
         // Disks this large are empty at the start, and lie over their base all along.
         disk.write(0, &base[..there]);
         return disk;
