@@ -11,6 +11,7 @@ mod disk_content;
 mod formats;
 mod fuzz;
 mod interop;
+mod model;
 mod planted;
 mod setup;
 mod sh;
@@ -38,7 +39,7 @@ const TASKS: &[Task] = &[
     Task {
         name: "test",
         arguments: "",
-        about: "everything: setup, format, lints, tests, docs, arrows, features, crash states, a short fuzz",
+        about: "everything: setup, format, lints, tests, docs, arrows, features, locking, crash states, a short fuzz",
         run: |_| test::run(),
     },
     Task {
@@ -70,6 +71,12 @@ const TASKS: &[Task] = &[
         arguments: "[--format F] [--seconds N] [--seed S]",
         about: "verify every state that a crash can leave of an image that is written to",
         run: crash::run,
+    },
+    Task {
+        name: "model",
+        arguments: "[SECONDS]",
+        about: "try the orders in which threads can get at the locks; each life for so many seconds",
+        run: model::run,
     },
     Task {
         name: "planted",

@@ -1,7 +1,7 @@
 //! Mistakes planted in a copy of the sources, to see that the proofs find them.
 //!
 //! ```text
-//!   testdata/planted/FORMAT/NAME.patch   the mistake in a sentence, then the patch
+//!   testdata/planted/PROOF/NAME.patch    the mistake in a sentence, then the patch
 //!   TARGET/planted/workspace             the copy
 //!   TARGET/planted/target                what is built from it: cargo would take both for the same
 //! ```
@@ -12,16 +12,53 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::formats::{self, Format};
+use crate::model;
 use crate::sh::{self, Outcome};
 
 const USAGE: &str = "usage: cargo xtask planted [--format qcow2|vhdx] [NAME]";
+
+/// Tests that are to find the mistakes of one folder.
+#[derive(Clone, Copy)]
+enum Proof {
+    /// How a format is written to.
+    Writes(&'static Format),
+    /// The orders in which threads get at the locks.
+    Locks,
+}
+
+impl Proof {
+    fn all() -> impl Iterator<Item = Self> {
+        let formats = formats::FORMATS.iter().map(Self::Writes);
+        formats.chain([Self::Locks])
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Writes(format) => format.name,
+            Self::Locks => "locks",
+        }
+    }
+
+    fn finders(self) -> &'static [&'static str] {
+        match self {
+            Self::Writes(format) => format.finders,
+            Self::Locks => &["model::"],
+        }
+    }
+}
 
 /// What of the workspace is needed to build the tests of a format.
 const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut arguments = arguments.to_vec();
+    let chosen = arguments.iter().any(|argument| argument == "--format");
     let formats = formats::take(&mut arguments)?;
+    let proofs: Vec<Proof> = if chosen {
+        formats.into_iter().map(Proof::Writes).collect()
+    } else {
+        Proof::all().collect()
+    };
     let wanted = match &arguments[..] {
         [] => None,
         [name] => Some(name.as_str()),
@@ -37,22 +74,22 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         copy_all(&sh::root().join(name), &copy.workspace.join(name))?;
     }
     let (mut found, mut missed) = (0, Vec::new());
-    for format in formats {
-        let patches: Vec<PathBuf> = patches(format)?
+    for proof in proofs {
+        let patches: Vec<PathBuf> = patches(proof)?
             .into_iter()
             .filter(|patch| wanted.is_none_or(|wanted| wanted == name_of(patch)))
             .collect();
         if patches.is_empty() {
             continue;
         }
-        if !copy.build(format)? || copy.finder(format)?.is_some() {
+        if !copy.build(proof)? || copy.finder(proof)?.is_some() {
             return Err(format!(
                 "the tests of {} do not pass as they are",
-                format.name
+                proof.name()
             ));
         }
         for patch in patches {
-            if copy.plant(format, &patch)? {
+            if copy.plant(proof, &patch)? {
                 found += 1;
             } else {
                 missed.push(name_of(&patch));
@@ -70,8 +107,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 /// Checks that every patch fits the sources as they are; quick, unlike planting them.
 pub(crate) fn fit() -> Outcome {
     let mut fitting = 0;
-    for format in formats::FORMATS {
-        for patch in patches(format)? {
+    for proof in Proof::all() {
+        for patch in patches(proof)? {
             let mut git = Command::new("git");
             git.current_dir(sh::root()).args(["apply", "--check"]);
             sh::output(git.arg(&patch)).map_err(|error| format!("{}: {error}", name_of(&patch)))?;
@@ -82,9 +119,9 @@ pub(crate) fn fit() -> Outcome {
     Ok(())
 }
 
-/// Every patch for a format, by name.
-fn patches(format: &Format) -> Outcome<Vec<PathBuf>> {
-    let folder = sh::root().join("testdata/planted").join(format.name);
+/// Every patch for a proof, by name.
+fn patches(proof: Proof) -> Outcome<Vec<PathBuf>> {
+    let folder = sh::root().join("testdata/planted").join(proof.name());
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut patches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -124,16 +161,16 @@ struct Copy {
 
 impl Copy {
     /// Plants one mistake; true when it is found.
-    fn plant(&self, format: &Format, patch: &Path) -> Outcome<bool> {
+    fn plant(&self, proof: Proof, patch: &Path) -> Outcome<bool> {
         let name = name_of(patch);
         let text = fs::read_to_string(patch).map_err(|error| error.to_string())?;
         let about = text.lines().next().unwrap_or_default();
         let start = Instant::now();
         self.apply(patch, false)?;
-        if !self.build(format)? {
+        if !self.build(proof)? {
             return Err(format!("{name} cannot be built"));
         }
-        let finder = self.finder(format)?;
+        let finder = self.finder(proof)?;
         self.apply(patch, true)?;
         let verdict = match finder {
             Some(finder) => format!("found by {finder}"),
@@ -142,7 +179,7 @@ impl Copy {
         let seconds = start.elapsed().as_secs_f64();
         println!(
             "{verdict:<17} {} {name} ({seconds:.0} s): {about}",
-            format.name
+            proof.name()
         );
         Ok(finder.is_some())
     }
@@ -162,23 +199,29 @@ impl Copy {
     }
 
     /// The tests of the copy.
-    fn tests(&self, format: &Format) -> Command {
-        let mut command = format.write_test(false);
-        command
-            .arg("--quiet")
-            .current_dir(&self.workspace)
-            .env("CARGO_TARGET_DIR", &self.target);
-        command
+    fn tests(&self, proof: Proof) -> Command {
+        match proof {
+            Proof::Writes(format) => {
+                let mut command = format.write_test(false);
+                command
+                    .arg("--quiet")
+                    .current_dir(&self.workspace)
+                    .env("CARGO_TARGET_DIR", &self.target);
+                command
+            }
+            // With other flags everything is another program.
+            Proof::Locks => model::tests(&self.workspace, &self.target.join("model")),
+        }
     }
 
-    fn build(&self, format: &Format) -> Outcome<bool> {
-        succeeds(self.tests(format).arg("--no-run"))
+    fn build(&self, proof: Proof) -> Outcome<bool> {
+        succeeds(self.tests(proof).arg("--no-run"))
     }
 
     /// The first part that fails, if one does.
-    fn finder(&self, format: &Format) -> Outcome<Option<&'static str>> {
-        for finder in format.finders {
-            if !succeeds(self.tests(format).args(["--", finder]))? {
+    fn finder(&self, proof: Proof) -> Outcome<Option<&'static str>> {
+        for finder in proof.finders() {
+            if !succeeds(self.tests(proof).args(["--", finder]))? {
                 return Ok(Some(finder.trim_end_matches(':')));
             }
         }

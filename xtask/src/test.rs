@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::sh::{self, Outcome};
-use crate::{arrows, crash, fuzz, planted, setup};
+use crate::{arrows, crash, fuzz, model, planted, setup};
 
 /// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
 const SMOKE_SECONDS: &str = "5";
@@ -25,6 +25,7 @@ const STEPS: &[Step] = &[
     ("features", features),
     ("tests", tests),
     ("documentation", documentation),
+    ("locking", || model::run(&[])),
     ("crash states", || {
         crash::run(&["--seconds".into(), CRASH_SECONDS.into()])
     }),

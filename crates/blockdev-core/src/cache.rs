@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::Result;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Bytes in one cached page; pages are aligned to this in the host file.
 pub const PAGE_BYTES: usize = 4096;
@@ -51,6 +52,8 @@ struct Shard {
     index: HashMap<Key, usize, BuildHasherDefault<KeyHasher>>,
     slots: Vec<Slot>,
     hand: usize,
+    /// Pages that owners handed over: what was being loaded meanwhile may be older.
+    handed_over: u64,
 }
 
 struct Slot {
@@ -114,7 +117,7 @@ impl PageCache {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> std::sync::MutexGuard<'_, Shard> {
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     // Nothing that can panic runs under the lock in a way that leaves a shard half changed.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -173,7 +176,9 @@ pub struct CacheOwner {
 
 impl CacheOwner {
     /// Page number `page` of the file, by `load` when it is not in memory. No lock is held while it
-    /// loads; two threads that miss at once both load, and one result stays.
+    /// loads; two threads that miss at once both load, and the first result stays. What
+    /// [`keep`](Self::keep) hands over meanwhile is newer than what was loaded, and is not replaced by
+    /// it.
     ///
     /// # Errors
     /// Those of `load`; nothing is kept then.
@@ -184,12 +189,22 @@ impl CacheOwner {
     ) -> Result<Arc<[u8; PAGE_BYTES]>> {
         let key = (self.id, page);
         let shard = self.cache.shard(key);
-        if let Some(hit) = lock(shard).hit(key) {
-            return Ok(hit);
-        }
+        let handed_over = {
+            let mut shard = lock(shard);
+            if let Some(hit) = shard.hit(key) {
+                return Ok(hit);
+            }
+            shard.handed_over
+        };
         let mut loaded = Arc::new([0; PAGE_BYTES]);
         load(Arc::get_mut(&mut loaded).expect("not shared yet"))?;
-        lock(shard).insert(key, Arc::clone(&loaded), self.cache.slots_per_shard);
+        let mut shard = lock(shard);
+        if let Some(first) = shard.hit(key) {
+            return Ok(first);
+        }
+        if shard.handed_over == handed_over {
+            shard.insert(key, Arc::clone(&loaded), self.cache.slots_per_shard);
+        }
         Ok(loaded)
     }
 
@@ -203,7 +218,9 @@ impl CacheOwner {
     /// Keeps `bytes` as page number `page` of the file, in place of what was known of it.
     pub fn keep(&self, page: u64, bytes: Arc<[u8; PAGE_BYTES]>) {
         let key = (self.id, page);
-        lock(self.cache.shard(key)).insert(key, bytes, self.cache.slots_per_shard);
+        let mut shard = lock(self.cache.shard(key));
+        shard.handed_over += 1;
+        shard.insert(key, bytes, self.cache.slots_per_shard);
     }
 }
 
@@ -215,7 +232,11 @@ impl Drop for CacheOwner {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod model;
+
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use super::*;
     use crate::ErrorKind;
@@ -265,6 +286,29 @@ mod tests {
         owner.keep(3, Arc::new([9; PAGE_BYTES]));
         assert_eq!(owner.cached(3).unwrap()[0], 9);
         assert_eq!(cache.pages(), 1);
+    }
+
+    /// A page was loaded, then handed over anew, and the older one took its place for good.
+    #[test]
+    fn what_was_loaded_before_does_not_take_the_place_of_what_was_kept_meanwhile() {
+        // Room for one page, so that the newer one may be gone again.
+        let cache = PageCache::new(0);
+        let owner = cache.owner();
+        let key = |page| std::ptr::from_ref(cache.shard((owner.id, page)));
+        let other = (4..).find(|page| key(*page) == key(3)).unwrap();
+        for made_room in [false, true] {
+            let load = |_: &mut [u8; PAGE_BYTES]| {
+                owner.keep(3, Arc::new([9; PAGE_BYTES]));
+                if made_room {
+                    owner.keep(other, Arc::new([5; PAGE_BYTES]));
+                }
+                Ok(())
+            };
+            owner.page(3, load).unwrap();
+            let known = owner.cached(3);
+            assert!(known.is_none_or(|page| page[0] == 9), "{made_room}");
+            owner.keep(other, Arc::new([5; PAGE_BYTES]));
+        }
     }
 
     #[test]

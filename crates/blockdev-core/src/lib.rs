@@ -52,6 +52,7 @@ mod range;
 mod raw;
 mod salvage;
 mod storage;
+mod sync;
 mod zeros;
 
 pub use bulk::{BulkOptions, BulkSink, bulk_copy};

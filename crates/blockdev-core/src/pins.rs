@@ -5,7 +5,7 @@
 //! Requests count themselves in under the present epoch. An epoch passes only when nobody of the one
 //! before it is left, so what was given up in epoch *n* is nobody's any more in epoch *n* + 2.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The requests under way, by the parity of their epoch.
 #[derive(Debug, Default)]

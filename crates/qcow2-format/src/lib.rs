@@ -38,6 +38,7 @@ mod image;
 mod io;
 mod meta;
 mod ondisk;
+mod sync;
 
 /// The format's name in every list of formats.
 pub(crate) const FORMAT_NAME: &str = "qcow2";

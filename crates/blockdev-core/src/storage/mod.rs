@@ -212,12 +212,14 @@ pub trait StorageExt: Storage {
     fn read_zero_padded(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         // Nearly every read lies inside; to ask for the length before each would be a second call of
         // the host's.
-        let Err(error) = self.read_at(buf, offset) else {
+        if self.read_at(buf, offset).is_ok() {
             return Ok(());
-        };
+        }
         let there = self.len()?.saturating_sub(offset);
         if there >= buf.len() as u64 {
-            return Err(error);
+            // Another thread may have made it longer meanwhile; what fails for another reason fails
+            // again.
+            return self.read_at(buf, offset);
         }
         let there = self.read_up_to(buf, offset)?;
         buf[there..].fill(0);
@@ -296,5 +298,32 @@ mod tests {
         };
         assert!(broken.read_zero_padded(&mut buf, 6).is_err());
         assert!(broken.read_zero_padded(&mut buf, 7).is_err());
+    }
+
+    /// Grows while it is asked for its length.
+    #[derive(Debug, Default)]
+    struct Growing(AtomicUsize);
+
+    impl Storage for Growing {
+        fn len(&self) -> Result<u64> {
+            self.0.store(8, Ordering::Relaxed);
+            Ok(8)
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            let len = self.0.load(Ordering::Relaxed) as u64;
+            crate::fits(offset, buf.len() as u64, len)?;
+            buf.fill(7);
+            Ok(())
+        }
+    }
+
+    /// A reader met the end of the file just when another thread wrote behind it, and was told of
+    /// an error that nobody else saw.
+    #[test]
+    fn a_file_that_grows_under_a_padded_read_is_no_error() {
+        let mut buf = [1; 8];
+        Growing::default().read_zero_padded(&mut buf, 0).unwrap();
+        assert_eq!(buf, [7; 8]);
     }
 }

@@ -311,6 +311,7 @@ impl Storage for OverlayStorage {
 }
 
 #[cfg(test)]
+#[cfg(not(shuttle))]
 mod tests {
     use proptest::prelude::*;
 

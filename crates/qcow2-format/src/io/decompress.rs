@@ -4,13 +4,14 @@
 //! cut from clusters kept in memory, up to a budget.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use blockdev_core::{Result, Storage, StorageExt};
 use libdeflater::{DecompressionError, Decompressor};
 
 use crate::Qcow2Error;
 use crate::meta::header::CompressionType;
+use crate::sync::Mutex;
 
 /// Bytes of unpacked clusters kept.
 const BUDGET_BYTES: usize = 8 << 20;

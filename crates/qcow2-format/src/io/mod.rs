@@ -11,6 +11,8 @@ pub(crate) mod discard;
 pub(crate) mod engine;
 pub(crate) mod extents;
 pub(crate) mod inspect;
+#[cfg(all(test, shuttle))]
+mod model;
 pub(crate) mod open;
 pub(crate) mod pages;
 pub(crate) mod read;

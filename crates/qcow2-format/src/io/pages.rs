@@ -12,10 +12,12 @@
 //! goes to the next batch.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError};
 
 use blockdev_core::{CacheOwner, PAGE_BYTES, PageCache, Result, Storage, StorageExt};
+
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 /// What a host writes whole or not at all; no table entry lies across two of them.

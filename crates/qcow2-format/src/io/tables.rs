@@ -1,7 +1,6 @@
 //! L1 and L2 tables, a page at a time through the shared cache.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use blockdev_core::{PAGE_BYTES, Result};
 
@@ -10,6 +9,7 @@ use crate::Qcow2Error;
 use crate::meta::geometry::Geometry;
 use crate::ondisk::l1_entry::L1Entry;
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 

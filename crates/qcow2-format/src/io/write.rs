@@ -1,7 +1,6 @@
 //! Writing guest bytes: in place where the place is this disk's alone, else to a new one.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use blockdev_core::{Below, Error, ErrorKind, Result, StorageExt};
 
@@ -10,6 +9,7 @@ use super::engine::{Engine, State};
 use crate::image::Qcow2Image;
 use crate::meta::cluster::Source;
 use crate::meta::write_plan::{Slot, Target};
+use crate::sync::atomic::Ordering;
 
 /// Guest bytes that get a new place at a time.
 const MOST_NEW_BYTES: u64 = 4 << 20;

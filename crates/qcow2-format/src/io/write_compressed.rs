@@ -1,13 +1,12 @@
 //! Writing clusters packed (qcow2 specification, "Cluster mapping").
 
-use std::sync::atomic::Ordering;
-
 use blockdev_core::{Error, ErrorKind, Result, ZeroFlags, ZerosBelow, fits, is_zero};
 
 use super::compress::Packer;
 use super::engine::State;
 use crate::image::Qcow2Image;
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
+use crate::sync::atomic::Ordering;
 
 impl Qcow2Image {
     /// Writes `buf` at byte `offset` of the disk, each cluster packed where that makes it shorter.

@@ -573,6 +573,31 @@ fn a_failed_sync_leaves_nobody_waiting() {
 
 /// The entries of a whole disk that was made zeros, or discarded, were all kept in memory until the
 /// last was changed.
+/// The host failed once when the refcount of what had been given up was looked up. The image was
+/// marked corrupt for it where that had been packed, and space leaked where it had been discarded.
+#[test]
+fn a_read_that_fails_while_space_is_freed_neither_condemns_nor_leaks() {
+    for compressed in [true, false] {
+        let mut options = options(1 << 20, 16);
+        options.compressed = compressed;
+        let storage = shared(filled(&packable(1024), options));
+        let host = FaultyStorage::new(storage.clone());
+        let disk = subject::open(host.clone(), true, &Arc::default()).unwrap();
+        for at in [0, 5 << 16] {
+            disk.write_zeroes(at, 1 << 16, UNMAP).unwrap();
+        }
+        host.fail_from(Op::Read, 1, Fault::Io);
+        assert_eq!(disk.flush().unwrap_err().kind(), ErrorKind::Io);
+        assert!(host.hit());
+        host.heal();
+        disk.flush().unwrap();
+        disk.write_at(&[7; 512], 3 << 16).unwrap();
+        drop(disk);
+        assert_eq!(word(&storage.to_vec(), INCOMPATIBLE), 0);
+        clean(&storage);
+    }
+}
+
 #[test]
 fn zeroing_a_huge_disk_does_not_gather_its_tables_in_memory() {
     let storage = Arc::new(MemoryStorage::default());

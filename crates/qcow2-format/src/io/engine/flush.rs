@@ -1,13 +1,13 @@
 //! Making everything that was acknowledged stable.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
-use blockdev_core::{Result, SyncKind};
+use blockdev_core::{ErrorKind, Result, SyncKind};
 
 use super::{Engine, Freed, State};
 use crate::image::Qcow2Image;
 use crate::io::pages::Stage;
+use crate::sync::atomic::Ordering;
 
 /// Changed pages kept in memory between flushes: 16 MiB.
 const MOST_PENDING: usize = 4096;
@@ -131,12 +131,13 @@ impl Qcow2Image {
             .into_iter()
             .partition(|freed| engine.pins.is_past(freed.epoch));
         state.draining = left;
-        let mut discarded = Vec::new();
-        for freed in past {
-            if freed.is_discarded {
-                discarded.push(freed);
-            } else {
-                self.lower_run(state, freed)?;
+        let (discarded, others): (Vec<_>, Vec<_>) =
+            past.into_iter().partition(|freed| freed.is_discarded);
+        let mut others = others.into_iter();
+        while let Some(freed) = others.next() {
+            if let Err(error) = self.lower_run(state, freed) {
+                state.draining.extend(others.chain(discarded));
+                return Err(error);
             }
         }
         Ok(discarded)
@@ -144,38 +145,64 @@ impl Qcow2Image {
 
     /// Gives the space of clusters back to the host, and only then lets them be used again.
     fn punch(&self, engine: &Engine, discarded: &[Freed]) -> Result<()> {
-        for freed in discarded {
-            let (mut runs, size): (Vec<Range<u64>>, u64) = (Vec::new(), self.cluster_size());
-            {
-                let state = engine.lock();
-                for cluster in freed.first..freed.first + freed.count {
-                    // What a snapshot refers to as well stays.
-                    if state.refcounts.of(&self.pages, cluster)? != 1 {
-                        continue;
-                    }
-                    match runs.last_mut() {
-                        Some(run) if run.end == cluster => run.end += 1,
-                        _ => runs.push(cluster..cluster + 1),
-                    }
-                }
+        for (n, freed) in discarded.iter().enumerate() {
+            if let Err(error) = self.punch_run(engine, freed) {
+                engine.lock().draining.extend(&discarded[n + 1..]);
+                return Err(error);
             }
-            for run in runs {
-                // A host that cannot loses nothing but space.
-                let _ = self
-                    .storage
-                    .punch_hole(run.start * size, (run.end - run.start) * size);
-            }
-            self.lower_run(&mut engine.lock(), *freed)?;
         }
         Ok(())
     }
 
+    fn punch_run(&self, engine: &Engine, freed: &Freed) -> Result<()> {
+        let (mut runs, size): (Vec<Range<u64>>, u64) = (Vec::new(), self.cluster_size());
+        {
+            let mut state = engine.lock();
+            for cluster in freed.first..freed.first + freed.count {
+                // What a snapshot refers to as well stays.
+                match state.refcounts.of(&self.pages, cluster) {
+                    Ok(1) => {}
+                    Ok(_) => continue,
+                    Err(error) => {
+                        state.draining.push(*freed);
+                        return Err(error);
+                    }
+                }
+                match runs.last_mut() {
+                    Some(run) if run.end == cluster => run.end += 1,
+                    _ => runs.push(cluster..cluster + 1),
+                }
+            }
+        }
+        for run in runs {
+            // A host that cannot loses nothing but space.
+            let _ = self
+                .storage
+                .punch_hole(run.start * size, (run.end - run.start) * size);
+        }
+        self.lower_run(&mut engine.lock(), *freed)
+    }
+
+    /// Lowers the refcounts of a run. What the host fails at is left for the next flush.
     fn lower_run(&self, state: &mut State, freed: Freed) -> Result<()> {
-        for cluster in freed.first..freed.first + freed.count {
-            let offset = cluster * state.refcounts.cluster_size();
-            let lowered = state.refcounts.lower(&self.pages, cluster);
-            if lowered.map_err(|error| self.condemn(offset, error.message()))? == 0 {
-                state.vacate(cluster);
+        let end = freed.first + freed.count;
+        for cluster in freed.first..end {
+            match state.refcounts.lower(&self.pages, cluster) {
+                Ok(0) => state.vacate(cluster),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let offset = cluster * state.refcounts.cluster_size();
+                    return Err(self.condemn(offset, error.message()));
+                }
+                Err(error) => {
+                    let (first, count) = (cluster, end - cluster);
+                    state.draining.push(Freed {
+                        first,
+                        count,
+                        ..freed
+                    });
+                    return Err(error);
+                }
             }
         }
         Ok(())

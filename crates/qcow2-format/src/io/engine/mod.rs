@@ -27,14 +27,15 @@ pub(crate) mod reserve;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use blockdev_core::{Error, ErrorKind, Pins, Result};
 
 use crate::image::Qcow2Image;
 use crate::meta::header::Header;
 use crate::meta::reserved::Reserved;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use allocate::Space;
 use refcounts::Refcounts;
 
