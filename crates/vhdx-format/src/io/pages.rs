@@ -11,6 +11,7 @@
 //! end. A page is never written in place as it is not in the log.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -112,34 +113,42 @@ impl Pages {
             let within = usize::try_from(at % PAGE).expect("inside a page");
             let len = (bytes.len() - done).min(PAGE_BYTES - within);
             let part = &bytes[done..done + len];
-            self.change(at / PAGE, |page| {
-                page[within..within + len].copy_from_slice(part)
-            })?;
+            self.change(
+                at / PAGE,
+                |page| page[within..within + len] == *part,
+                |page| page[within..within + len].copy_from_slice(part),
+            )?;
             done += len;
         }
         Ok(())
     }
 
-    /// Changes page number `number` by `change`; a page that stays as it is does not count as changed.
-    /// Only one thread at a time changes pages.
+    /// Changes page number `number` by `change`, unless `is_so` says of it that it is so already: then
+    /// it does not count as changed. Only one thread at a time changes pages.
     pub(crate) fn change(
         &self,
         number: u64,
+        is_so: impl FnOnce(&[u8; PAGE_BYTES]) -> bool,
         change: impl FnOnce(&mut [u8; PAGE_BYTES]),
     ) -> Result<()> {
         let before = self.page(number)?;
-        let mut bytes = *before;
-        change(&mut bytes);
-        if bytes == *before {
+        if is_so(&before) {
             return Ok(());
         }
         let mut map = self.write();
-        let changed = map.entry(number).or_insert_with(|| Changed {
-            bytes: before,
-            is_open: false,
-            logged: None,
-        });
-        changed.bytes = Arc::new(bytes);
+        // Nobody else holds a page that was changed before, mostly: it is changed where it is.
+        let changed = match map.entry(number) {
+            Entry::Occupied(changed) => {
+                drop(before);
+                changed.into_mut()
+            }
+            Entry::Vacant(unchanged) => unchanged.insert(Changed {
+                bytes: before,
+                is_open: false,
+                logged: None,
+            }),
+        };
+        change(Arc::make_mut(&mut changed.bytes));
         if !std::mem::replace(&mut changed.is_open, true) {
             self.open.fetch_add(1, Ordering::AcqRel);
         }
@@ -326,6 +335,15 @@ mod tests {
         pages.put(3 * PAGE + 1, &[2]).unwrap();
         let batch = pages.close_batch();
         assert_eq!(batch[0].1[..3], [1, 2, 9]);
+    }
+
+    #[test]
+    fn who_holds_a_page_keeps_it_as_it_was() {
+        let (_, pages) = pages();
+        pages.put(2 * PAGE, &[1]).unwrap();
+        let held = pages.page(2).unwrap();
+        pages.put(2 * PAGE, &[2]).unwrap();
+        assert_eq!((held[0], pages.page(2).unwrap()[0]), (1, 2));
     }
 
     #[test]

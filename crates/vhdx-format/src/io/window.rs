@@ -1,17 +1,22 @@
-//! A window of sectors with `Read` and `Seek`.
+//! A window of sectors with `Read`, `Write` and `Seek`.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use blockdev_core::{Error, ErrorKind, Holes, Result, fits};
+use blockdev_core::{Below, Error, ErrorKind, Holes, Layer, Result, fits};
 
 use crate::image::VhdxImage;
 use crate::meta::bat::ReadSemantics;
 
-/// Sectors of one image as a readable, seekable stream; made by [`VhdxImage::sector`].
+/// Sectors of one image as a readable, writable, seekable stream; made by [`VhdxImage::sector`].
 ///
 /// Reads what this file holds. Where it holds nothing, a disk without parent gives zeros, and a
 /// differencing one an error of kind [`NeedsParent`](ErrorKind::NeedsParent): reading through
 /// parents is what a chain is for.
+///
+/// Writes from any byte to any byte, as far as the window goes, in an image that is opened for
+/// writing; what was written is stable after [`flush`](Write::flush). Bytes that complete a sector
+/// which the parent holds are the parent's too, so that such a write ends in the same error; whole
+/// sectors go without.
 #[derive(Debug)]
 pub struct SectorWindow<'a> {
     image: &'a VhdxImage,
@@ -78,12 +83,31 @@ impl SectorWindow<'_> {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// How many of `len` bytes from the present position are in the window.
+    fn part_of(&self, len: usize) -> usize {
+        let left = self.len.saturating_sub(self.position);
+        usize::try_from(left).map_or(len, |left| left.min(len))
+    }
+}
+
+fn needs_parent(offset: u64) -> Error {
+    let text = format!("the bytes at {offset:#x} are in the parent image");
+    Error::new(ErrorKind::NeedsParent, text)
+}
+
+/// A parent that is not at hand.
+struct NoParent;
+
+impl Below for NoParent {
+    fn read_at(&self, _buf: &mut [u8], offset: u64) -> Result<()> {
+        Err(needs_parent(offset))
+    }
 }
 
 impl Read for SectorWindow<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let left = self.len.saturating_sub(self.position);
-        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
+        let len = self.part_of(buf.len());
         let buf = &mut buf[..len];
         if buf.is_empty() {
             return Ok(0);
@@ -93,13 +117,28 @@ impl Read for SectorWindow<'_> {
         self.image.read_runs(buf, at, &mut holes, self.semantics)?;
         for hole in holes.iter() {
             if self.image.items().file_parameters.has_parent {
-                let text = format!("the bytes at {:#x} are in the parent image", hole.start());
-                return Err(Error::new(ErrorKind::NeedsParent, text).into());
+                return Err(needs_parent(hole.start()).into());
             }
             hole.slice_of(buf, at).fill(0);
         }
         self.position += len as u64;
         Ok(len)
+    }
+}
+
+impl Write for SectorWindow<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let len = self.part_of(buf.len());
+        if len > 0 {
+            let at = self.start + self.position;
+            self.image.write_at(&buf[..len], at, &NoParent)?;
+            self.position += len as u64;
+        }
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(Layer::flush(self.image)?)
     }
 }
 

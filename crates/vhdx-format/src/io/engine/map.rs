@@ -131,10 +131,10 @@ impl VhdxImage {
     fn put_bits(&self, bitmap: u64, bits: Range<u64>, value: bool) -> Result<()> {
         self.for_each_page(bits, |page, bits| {
             let number = bitmap / PAGE_BYTES as u64 + page;
-            self.tables
-                .pages()
-                .change(number, |bytes| bitmap::put(bytes, bits, value))
-                .map(|()| true)
+            let is_so = |bytes: &[u8; PAGE_BYTES]| bitmap::are(bytes, bits.clone(), value);
+            let put = |bytes: &mut [u8; PAGE_BYTES]| bitmap::put(bytes, bits.clone(), value);
+            self.tables.pages().change(number, is_so, put)?;
+            Ok(true)
         })
         .map(drop)
     }
@@ -142,8 +142,7 @@ impl VhdxImage {
     fn are_set(&self, bitmap: u64, bits: Range<u64>) -> Result<bool> {
         self.for_each_page(bits, |page, bits| {
             let bytes = self.tables.page_at(bitmap + page * PAGE_BYTES as u64)?;
-            let (first, len) = (bits.start, bits.len());
-            Ok(bitmap::run(&*bytes, first, len) == (true, len))
+            Ok(bitmap::are(&*bytes, bits, true))
         })
     }
 
