@@ -105,7 +105,11 @@ struct Logged {
 impl Logged {
     fn decode(ring: &[u8], at: usize) -> Option<Self> {
         let len = le32(ring, at + 8) as usize;
-        if !ring[at..].starts_with(b"loge") || len == 0 || len % PAGE != 0 || len > ring.len() {
+        if !ring[at..].starts_with(b"loge")
+            || len == 0
+            || !len.is_multiple_of(PAGE)
+            || len > ring.len()
+        {
             return None;
         }
         let bytes: Vec<u8> = (at..at + len).map(|n| ring[n % ring.len()]).collect();

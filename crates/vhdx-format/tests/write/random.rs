@@ -150,7 +150,7 @@ pub(crate) fn story(seed: u64, steps: usize) -> Story {
     let script = Scenario::new(name, shape.image, move |driver| {
         let ops = Ops::new(seed, size, abilities.clone(), Weights::default());
         ops.take(steps).enumerate().try_for_each(|(step, op)| {
-            if seed % 4 == 0 && step == steps / 2 {
+            if seed.is_multiple_of(4) && step == steps / 2 {
                 driver.control(Control::Other("compact"))?;
             }
             driver.apply(match op {
@@ -172,7 +172,7 @@ pub(crate) fn story(seed: u64, steps: usize) -> Story {
 
 /// A base as large as a disk, and half of it again.
 pub(crate) fn base_of(size: u64) -> Arc<Vec<u8>> {
-    Arc::new(content(usize::try_from(size * 3 / 2 >> 10).unwrap()))
+    Arc::new(content(usize::try_from((size * 3 / 2) >> 10).unwrap()))
 }
 
 /// An empty child of `size` bytes.

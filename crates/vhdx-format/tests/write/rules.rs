@@ -111,7 +111,8 @@ fn rule_4_every_kind_of_change_and_every_open_gives_a_data_write_guid_of_its_own
             image.header().file_write_guid,
         )
     };
-    let changes: [(bool, &dyn Fn(&Disk)); 8] = [
+    type Change<'a> = (bool, &'a dyn Fn(&Disk));
+    let changes: [Change<'_>; 8] = [
         (true, &|disk| disk.write_at(&[1; 512], 0).unwrap()),
         (true, &|disk| disk.write_zeroes(0, MIB, UNMAP).unwrap()),
         (true, &|disk| disk.discard(MIB, MIB).unwrap()),

@@ -111,6 +111,11 @@ fn neighbours_in_a_block_or_a_sector_do_not_harm_each_other() {
     }
 }
 
+/// What block `block` is full of.
+fn own(block: u64) -> u8 {
+    u8::try_from(block + 1).unwrap()
+}
+
 /// One discards and writes whole blocks while the others read and write in other blocks: what is freed
 /// under readers is not theirs, and not used again while they look.
 #[test]
@@ -122,7 +127,7 @@ fn blocks_come_and_go_beside_readers() {
         let storage = Arc::new(MemoryStorage::from(image.build().to_vec()));
         let disk = open(storage.clone(), true, &Arc::new(base)).unwrap();
         for block in 0..4 {
-            disk.write_at(&vec![block as u8 + 1; 1 << 20], block * MIB)
+            disk.write_at(&vec![own(block); 1 << 20], block * MIB)
                 .unwrap();
         }
         std::thread::scope(|scope| {
@@ -135,7 +140,7 @@ fn blocks_come_and_go_beside_readers() {
                         let mut seen = vec![0xEE; 20_000];
                         let at = block * MIB + rng.below(MIB - 20_000);
                         disk.read_at(&mut seen, at).unwrap();
-                        let own = block as u8 + 1;
+                        let own = own(block);
                         let stray = seen.iter().find(|byte| **byte != 0 && **byte != own);
                         assert_eq!(stray, None, "block {block} shows another's bytes");
                     }
@@ -151,7 +156,7 @@ fn blocks_come_and_go_beside_readers() {
                         if rng.one_in(3) {
                             disk.flush().unwrap();
                         }
-                        let bytes = vec![block as u8 + 1; 1 << 20];
+                        let bytes = vec![own(block); 1 << 20];
                         disk.write_at(&bytes, block * MIB).unwrap();
                     }
                 });
