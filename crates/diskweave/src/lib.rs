@@ -43,6 +43,8 @@ mod foreign;
 #[cfg(all(feature = "qcow2", feature = "vhdx"))]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(feature = "gpt")]
+mod gpt;
 mod info;
 #[cfg(feature = "vhdx")]
 mod names;
@@ -67,6 +69,8 @@ pub use convert::{
     convert_to_raw,
 };
 pub use create::create;
+#[cfg(feature = "gpt")]
+pub use gpt::GptDisk;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
 #[cfg(feature = "vhdx")]

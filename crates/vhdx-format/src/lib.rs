@@ -64,5 +64,5 @@ pub mod inspect {
         MetadataItems, file_identifier, headers, metadata_item, metadata_items, metadata_table,
         region_tables,
     };
-    pub use crate::io::log::{FoundEntry, LogContents, log_contents};
+    pub use crate::io::log::{FoundEntry, LogContents, log_contents, log_page};
 }

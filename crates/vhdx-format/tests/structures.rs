@@ -333,6 +333,28 @@ fn bat_entries_show_state_place_and_what_they_are_for() {
 }
 
 #[test]
+fn the_log_gives_the_pages_that_it_asks_to_write() {
+    let page: Vec<u8> = (0..4096u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
+    let builder = VhdxBuilder::new(4 * MIB);
+    let scratch = builder.layout().bat_offset + 65_536;
+    let entry = LogEntry::new(5)
+        .data(scratch, vec![9; 4096])
+        .zero(scratch + 4096, 12_288)
+        .data(scratch + 65_536, page.clone());
+    let storage = memory(&builder.log_entry(entry).build());
+    let header = *inspect::headers(&*storage).unwrap().current().unwrap();
+    let log = inspect::log_contents(&*storage, &header, &Limits::default()).unwrap();
+    let shown = |descriptor| {
+        let shown = inspect::log_page(&*storage, &header, &log.found[0], descriptor);
+        shown.unwrap().map(|page| page.to_vec())
+    };
+    assert_eq!(shown(0), Some(vec![9; 4096]));
+    assert_eq!(shown(1), None, "zeros");
+    assert_eq!(shown(2), Some(page));
+    assert_eq!(shown(3), None, "there are three");
+}
+
+#[test]
 fn the_log_shows_header_descriptors_and_data_of_every_entry() {
     let page: Vec<u8> = (0..4096u32).map(|n| (n % 253).to_le_bytes()[0]).collect();
     let builder = VhdxBuilder::new(4 * MIB);

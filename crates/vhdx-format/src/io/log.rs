@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::VhdxError;
 use crate::meta::headers::HeaderCopy;
-use crate::meta::log::{LogEntry, LogEntryHeader, Step, active_sequence};
+use crate::meta::log::{LogDescriptor, LogEntry, LogEntryHeader, Step, active_sequence};
 use crate::ondisk::log_entry::{SECTOR_BYTES, SIGNATURE};
 
 /// Bytes looked through at a time for the signatures of entries.
@@ -171,6 +171,36 @@ pub fn log_contents(
         found[*index].active = true;
     }
     Ok(LogContents { found, active })
+}
+
+/// The 4 KiB that data descriptor number `descriptor` of `entry`, found in the log of `header`, asks to
+/// write (§2.3.1.3, §2.3.1.4); `None` for a zero descriptor, for one that is not there, and for an
+/// entry that is not valid.
+///
+/// # Errors
+/// [`Io`](blockdev_core::ErrorKind::Io).
+pub fn log_page(
+    storage: &dyn Storage,
+    header: &HeaderCopy,
+    entry: &FoundEntry,
+    descriptor: usize,
+) -> Result<Option<Box<[u8; SECTOR_BYTES as usize]>>> {
+    let Ok(decoded) = &entry.entry else {
+        return Ok(None);
+    };
+    let Some(&LogDescriptor::Data {
+        leading,
+        trailing,
+        data_sector,
+        ..
+    }) = decoded.descriptors.get(descriptor)
+    else {
+        return Ok(None);
+    };
+    let ring = LogRing::new(storage, header);
+    let bytes = ring.entry_bytes(entry.log_offset, &entry.header)?;
+    let page = decoded.page(&bytes, (leading, trailing, data_sector));
+    Ok(Some(Box::new(page)))
 }
 
 /// What keeps an entry from belonging to the log at all.
