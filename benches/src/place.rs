@@ -10,7 +10,8 @@
 //! Beside each lies a raw file of the same content for the plain engine.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::Outcome;
@@ -58,7 +59,9 @@ impl Place {
             for at in (0..size).step_by(1 << 20) {
                 file.write_all(&stored(at)).map_err(text)?;
             }
-            (suite.fill)(&place.path(kind, false), &raw)?;
+            let image = place.path(kind, false);
+            (suite.fill)(&image, &raw)?;
+            rewrite(&image)?;
         }
         Ok(place)
     }
@@ -148,6 +151,29 @@ impl Image {
     fn alone(path: PathBuf) -> Self {
         Self { path, parent: None }
     }
+}
+
+/// Writes the file anew as the raw ones are written. How the host keeps a file in memory, and how fast
+/// it is there, depends on how it came to be written.
+fn rewrite(path: &Path) -> Outcome {
+    let fresh = path.with_extension("rewritten");
+    let mut from = File::open(path).map_err(text)?;
+    let to = File::create(&fresh).map_err(text)?;
+    let len = from.metadata().map_err(text)?.len();
+    to.set_len(len).map_err(text)?;
+    let mut piece = Vec::new();
+    for at in (0..len).step_by(1 << 20) {
+        piece.clear();
+        (&mut from)
+            .take(LARGE)
+            .read_to_end(&mut piece)
+            .map_err(text)?;
+        // Holes stay holes.
+        if piece.iter().any(|byte| *byte != 0) {
+            to.write_all_at(&piece, at).map_err(text)?;
+        }
+    }
+    fs::rename(fresh, path).map_err(text)
 }
 
 /// The mebibyte at `at` of every image that holds something: no sector like another, none of zeros.

@@ -48,7 +48,7 @@ const FIRST: Order = Once(BLOCK as u64);
 fn jobs(size: u64) -> Vec<Job> {
     let blocks = size / u64::from(BLOCK);
     let fresh = (size / SMALL).min(65_536);
-    let (places, pieces) = (OVERWRITTEN / SMALL, 4 * (OVERWRITTEN / LARGE));
+    let (places, pieces) = (OVERWRITTEN / SMALL, 16 * (OVERWRITTEN / LARGE));
     let (one, two, some) = (&[1][..], &[1, 2][..], &[1, 2, 4][..]);
     let jobs = [
         Job::each("4K random read", Full.read(Random), 400_000, some),
@@ -66,12 +66,7 @@ fn jobs(size: u64) -> Vec<Job> {
             one,
         ),
         Job::each("4K child write + flush", Child.write_flush(EACH), 200, one),
-        Job::each(
-            "1M sequential read",
-            Full.read(Sequential),
-            4 * (size / LARGE),
-            some,
-        ),
+        Job::each("1M sequential read", Full.read(Sequential), 2048, some),
         Job::each("1M read of parent", Child.read(Sequential), pieces, some),
         Job::each(
             "1M sequential overwrite",
