@@ -43,8 +43,6 @@ mod foreign;
 #[cfg(all(feature = "qcow2", feature = "vhdx"))]
 #[doc(hidden)]
 pub mod fuzz;
-#[cfg(feature = "gpt")]
-mod gpt;
 mod info;
 #[cfg(feature = "vhdx")]
 mod names;
@@ -69,8 +67,6 @@ pub use convert::{
     convert_to_raw,
 };
 pub use create::create;
-#[cfg(feature = "gpt")]
-pub use gpt::GptDisk;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
 #[cfg(feature = "vhdx")]
