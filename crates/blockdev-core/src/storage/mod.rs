@@ -9,6 +9,7 @@ mod window;
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::io;
 
 pub use file::{FileOptions, FileStorage, LockMode};
 pub use memory::MemoryStorage;
@@ -212,14 +213,16 @@ pub trait StorageExt: Storage {
     fn read_zero_padded(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         // Nearly every read lies inside; to ask for the length before each would be a second call of
         // the host's.
-        if self.read_at(buf, offset).is_ok() {
+        let Err(error) = self.read_at(buf, offset) else {
             return Ok(());
-        }
+        };
         let there = self.len()?.saturating_sub(offset);
         if there >= buf.len() as u64 {
-            // Another thread may have made it longer meanwhile; what fails for another reason fails
-            // again.
-            return self.read_at(buf, offset);
+            // Another thread may have made it longer meanwhile.
+            return match met_the_end(&error) {
+                true => self.read_at(buf, offset),
+                false => Err(error),
+            };
         }
         let there = self.read_up_to(buf, offset)?;
         buf[there..].fill(0);
@@ -228,6 +231,13 @@ pub trait StorageExt: Storage {
 }
 
 impl<S: Storage + ?Sized> StorageExt for S {}
+
+/// True when a read failed for want of bytes.
+fn met_the_end(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::UnexpectedEof)
+}
 
 /// The refusal of every change to something opened for reading.
 fn refused() -> Error {
@@ -312,7 +322,9 @@ mod tests {
 
         fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
             let len = self.0.load(Ordering::Relaxed) as u64;
-            crate::fits(offset, buf.len() as u64, len)?;
+            if crate::fits(offset, buf.len() as u64, len).is_err() {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
             buf.fill(7);
             Ok(())
         }
