@@ -94,9 +94,8 @@ impl VhdxImage {
     pub fn make_differencing(&mut self, link: &ParentLink) -> Result<()> {
         self.expect_type(&[DiskType::Dynamic])?;
         let locator = locator_of(link)?.encode();
-        let items = self.items();
-        let own = (items.logical_sector_size, items.physical_sector_size);
-        if link.sector_sizes.is_some_and(|parent| parent.0 != own.0) {
+        let own = self.items().logical_sector_size;
+        if link.sector_sizes.is_some_and(|(logical, _)| logical != own) {
             let text = "the logical sectors of parent and child must be of one size";
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
