@@ -55,7 +55,7 @@ pub use meta::metadata::{FileParameters, MetadataEntry, MetadataTable};
 pub use meta::regions::{RegionEntry, RegionTable, RegionTables};
 pub use ondisk::bat_entry::{BatEntry, BitmapState, PayloadState};
 pub use ondisk::guid::known;
-pub use parent_link::{InheritedItem, ParentFormat, ParentLink, ParentPaths};
+pub use parent_link::{InheritedItem, Linkage, ParentFormat, ParentLink, ParentPaths};
 pub use uuid::Uuid;
 
 /// Views of single structures, for files whole or damaged.

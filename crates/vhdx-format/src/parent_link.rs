@@ -50,6 +50,24 @@ pub enum ParentFormat {
     Other(String),
 }
 
+/// By what a child knows its parent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linkage {
+    /// The parent's content is this: what [`ParentLink::linkage`] says of a new child.
+    Is(Uuid),
+    /// The parent's content is `from`, or `to` already: it is being merged into, and gets its new
+    /// identity with its first change. Only of parents that are VHDX.
+    Becomes {
+        /// The identity that the child records so far.
+        from: Uuid,
+        /// The one that the parent is about to get.
+        to: Uuid,
+    },
+    /// The parent's content is changing, and by what it will be known nobody can tell before that has
+    /// ended: meanwhile the child takes any. Only of parents that are no VHDX.
+    Changing,
+}
+
 /// Where the parent of a new child is, as its locator says it: with `\` between names, and on other
 /// systems than Windows an absolute path as it is there.
 ///

@@ -335,6 +335,11 @@ fn provoked() -> Vec<(&'static str, Severity, VhdxBuilder)> {
         ),
         ("locator-format", CORRUPTION, located(other_format(None))),
         (
+            "locator-parent-changing",
+            WARNING,
+            located(other_format(Some("raw")).pair("parent_changing", "merge")),
+        ),
+        (
             "locator-duplicate-key",
             CORRUPTION,
             located(ParentLocator::relative(SOME, "p").pair("relative_path", "q")),

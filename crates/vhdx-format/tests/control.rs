@@ -12,8 +12,8 @@ use testkit::Rng;
 use testkit::oracle::QemuImg;
 use testkit::vhdx_builder::VhdxBuilder;
 use vhdx_format::{
-    CreateOptions, DiskType, OpenOptions, ParentFormat, ParentLink, ParentPaths, VhdxImage,
-    VhdxWriter, check,
+    CreateOptions, DiskType, Linkage, OpenOptions, ParentFormat, ParentLink, ParentPaths,
+    VhdxImage, VhdxWriter, check,
 };
 
 const MIB: usize = 1 << 20;
@@ -298,6 +298,52 @@ fn a_parent_that_moved_is_found_by_its_new_name() {
     is_clean(&file);
     let image = VhdxImage::open(file, &OpenOptions::read_only()).unwrap();
     assert_eq!(&reads(&image, &[])[1000..6000], [7; 5000]);
+}
+
+/// A child that is merged into its parent must know it before and after the parent's identity changes.
+#[test]
+fn a_child_knows_its_parent_before_and_after_the_parent_changes() {
+    let (child, parent) = (child(3 * MIB), dynamic(3 * MIB, false));
+    let mut image = open(&parent);
+    let (from, to) = (
+        image.header().data_write_guid,
+        vhdx_format::Uuid::from_u128(9),
+    );
+    {
+        let mut child = open(&child);
+        child.set_linkage(Linkage::Becomes { from, to }).unwrap();
+    }
+    let reads_as_parent = |id| {
+        let copy = Arc::new(MemoryStorage::from(child.to_vec()));
+        let child = VhdxImage::open(copy, &OpenOptions::read_only().with_strict(true)).unwrap();
+        let locator = child.parent_locator().unwrap();
+        assert_eq!(
+            locator.get("relative_path"),
+            Some("parent.vhdx"),
+            "where it is stays"
+        );
+        locator.linkages().contains(&id)
+    };
+    assert!(reads_as_parent(from) && reads_as_parent(to));
+    image.set_next_data_write_guid(to).unwrap();
+    assert_eq!(
+        image.header().data_write_guid,
+        from,
+        "nothing was changed yet"
+    );
+    image.write_at(&[7; 512], 0, &ZerosBelow).unwrap();
+    assert_eq!(image.header().data_write_guid, to);
+    let late = image.set_next_data_write_guid(from).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::InvalidInput);
+    open(&child).set_linkage(Linkage::Is(to)).unwrap();
+    assert!(!reads_as_parent(from) && reads_as_parent(to));
+    is_clean(&child);
+    let refused = open(&child).set_linkage(Linkage::Changing).unwrap_err();
+    assert_eq!(
+        refused.kind(),
+        ErrorKind::InvalidInput,
+        "a VHDX keeps an identity"
+    );
 }
 
 #[test]

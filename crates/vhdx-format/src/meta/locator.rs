@@ -11,7 +11,7 @@ use crate::known::{OTHER_PARENT_LOCATOR, VHDX_PARENT_LOCATOR};
 use crate::ondisk::metadata_table::MAX_ITEM_BYTES;
 use crate::ondisk::parent_locator::{RawLocatorEntry, RawLocatorHeader};
 use crate::ondisk::read;
-use crate::{FORMAT_NAME, ParentFormat, ParentLink, VhdxError};
+use crate::{FORMAT_NAME, Linkage, ParentFormat, ParentLink, VhdxError};
 
 const SECTION: &str = "parent-locator";
 const STRUCTURE: &str = "parent locator";
@@ -32,6 +32,13 @@ const LINKAGE2: &str = "parent_linkage2";
 
 /// Key of the parent's format, where that is another one.
 const FORMAT: &str = "parent_format";
+
+/// Key that says, of a parent of another format, that its content is changing: what else is said of its
+/// identity does not hold meanwhile.
+const CHANGING: &str = "parent_changing";
+
+/// Code of the note that it does.
+const IS_CHANGING: &str = "locator-parent-changing";
 
 /// Keys of paths, in the order in which they are tried.
 type Paths = &'static [(&'static str, NameKind)];
@@ -145,14 +152,53 @@ impl ParentLocator {
     }
 
     /// The data-write GUIDs that the parent may have: parent_linkage, and parent_linkage2 where it
-    /// is in use (a merge was under way). Letter case and braces do not matter.
+    /// is in use (a merge was under way). Letter case and braces do not matter. None where the content
+    /// of a parent of another format is said to be changing.
     #[must_use]
     pub fn linkages(&self) -> Vec<Uuid> {
+        if self.is_parent_changing() {
+            return Vec::new();
+        }
         let guid = |key| self.get(key).and_then(|value| Uuid::try_parse(value).ok());
         // Windows writes a nil linkage2 when there is none. A nil parent_linkage stays: without it
         // there would be nothing to compare, and any parent would do.
         let second = guid(LINKAGE2).filter(|guid| !guid.is_nil());
         guid(LINKAGE).into_iter().chain(second).collect()
+    }
+
+    fn is_parent_changing(&self) -> bool {
+        self.locator_type == OTHER_PARENT_LOCATOR && self.get(CHANGING).is_some()
+    }
+
+    /// The same locator with another word on the parent's identity.
+    ///
+    /// # Errors
+    /// [`VhdxError::Field`] for what a locator of this type cannot say.
+    pub(crate) fn linked(&self, linkage: Linkage) -> Result<Self, VhdxError> {
+        let mut new = self.clone();
+        new.entries
+            .retain(|(key, _)| key != CHANGING && key != LINKAGE2);
+        let is_other = self.locator_type == OTHER_PARENT_LOCATOR;
+        let (first, more) = match linkage {
+            Linkage::Is(guid) => (Some(guid), None),
+            Linkage::Becomes { from, to } if !is_other => {
+                (Some(from), Some((LINKAGE2, to.braced().to_string())))
+            }
+            Linkage::Changing if is_other => (None, Some((CHANGING, "merge".into()))),
+            other => {
+                let expected = "an identity that a parent of this format can have";
+                return Err(self.field(LINKAGE, format!("{other:?}"), expected));
+            }
+        };
+        if let Some(guid) = first {
+            let place = new.entries.iter_mut().find(|(key, _)| key == LINKAGE);
+            let (_, value) = place
+                .ok_or_else(|| self.field(LINKAGE, "nothing".into(), "the parent's identity"))?;
+            *value = guid.braced().to_string();
+        }
+        new.entries
+            .extend(more.map(|(key, value)| (key.to_string(), value)));
+        Ok(new)
     }
 
     /// The locator that tells of `link`, for a new image.
@@ -206,7 +252,7 @@ impl ParentLocator {
 
     /// Takes over the keys of `old` that mean nothing to this library.
     pub(crate) fn keep_unknown_of(&mut self, old: &Self) {
-        let known = [LINKAGE, LINKAGE2, FORMAT].into_iter();
+        let known = [LINKAGE, LINKAGE2, FORMAT, CHANGING].into_iter();
         let paths = VHDX_PATHS.iter().chain(OTHER_PATHS).map(|(key, _)| *key);
         let known: Vec<&str> = known.chain(paths).collect();
         let unknown = old
@@ -318,6 +364,11 @@ impl ParentLocator {
             let note = Problem::note(SECTION, EXTENSION, KEYS, error);
             problems.push(note.with_effect(Effect::RefusedIfStrict));
             problems.extend(self.format_problem());
+            if self.is_parent_changing() {
+                let expected = "left out, unless a merge into the parent was interrupted";
+                let error = self.field(CHANGING, "there".into(), expected);
+                problems.push(Problem::warning(SECTION, IS_CHANGING, KEYS, error));
+            }
         } else if self.locator_type != VHDX_PARENT_LOCATOR {
             let error = VhdxError::UnknownRequired {
                 structure: STRUCTURE,
@@ -418,6 +469,53 @@ mod tests {
         assert_eq!(
             reference.expected[0].to_string(),
             "5e9b69e7-d1a9-4d4c-9893-977956436a04"
+        );
+    }
+
+    #[test]
+    fn a_parent_that_is_merged_into_is_known_by_what_it_was_and_by_what_it_becomes() {
+        let locator = locator(&[
+            ("parent_linkage", LINKAGE),
+            ("relative_path", "p"),
+            ("x", "y"),
+        ]);
+        let (from, to) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let during = locator.linked(Linkage::Becomes { from, to }).unwrap();
+        assert_eq!(during.linkages(), [from, to]);
+        let after = during.linked(Linkage::Is(to)).unwrap();
+        assert_eq!(after.linkages(), [to]);
+        assert_eq!(after.get("parent_linkage2"), None);
+        assert_eq!(
+            (after.get("relative_path"), after.get("x")),
+            (Some("p"), Some("y"))
+        );
+        assert!(
+            locator.linked(Linkage::Changing).is_err(),
+            "a VHDX has identities"
+        );
+    }
+
+    #[test]
+    fn a_parent_of_another_format_that_is_merged_into_may_be_any() {
+        let mut locator = locator(&[
+            ("parent_linkage", LINKAGE),
+            ("parent_format", "raw"),
+            ("relative_path", "p"),
+        ]);
+        locator.locator_type = OTHER_PARENT_LOCATOR;
+        let during = locator.linked(Linkage::Changing).unwrap();
+        assert!(during.file_ref(512).expected.is_empty());
+        let codes: Vec<_> = during.problems().iter().map(|p| p.code).collect();
+        assert_eq!(codes, [EXTENSION, IS_CHANGING]);
+        let after = during.linked(Linkage::Is(Uuid::from_u128(3))).unwrap();
+        assert_eq!(after.linkages(), [Uuid::from_u128(3)]);
+        let two = Linkage::Becomes {
+            from: Uuid::nil(),
+            to: Uuid::nil(),
+        };
+        assert!(
+            locator.linked(two).is_err(),
+            "a fingerprint is not foreseen"
         );
     }
 

@@ -56,6 +56,7 @@ pub mod known {
     /// | `parent_format` | name of its format: `raw`, `qcow2`; never `vhdx` |
     /// | `relative_path` | its path from the child's directory, with `\` between names |
     /// | `absolute_path` | its path from the root of the file system |
+    /// | `parent_changing` | `merge` while the child is merged into its parent, whose fingerprint changes all along; the linkage is not compared then |
     ///
     /// The linkage and the format must be there, and one of the paths should; they are tried in this
     /// order. All else is as in a locator of the VHDX type.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use blockdev_core::Result;
+use blockdev_core::{Error, ErrorKind, Result};
 use uuid::Uuid;
 
 use super::Engine;
@@ -10,6 +10,23 @@ use crate::image::VhdxImage;
 use crate::io::headers::HeaderChange;
 
 impl VhdxImage {
+    /// Has the content become `guid` with its first change, for children that are to know it again then:
+    /// they record it before ([`Linkage::Becomes`](crate::Linkage::Becomes)).
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the content was changed already since the image was
+    /// opened, [`ReadOnly`](ErrorKind::ReadOnly).
+    pub fn set_next_data_write_guid(&mut self, guid: Uuid) -> Result<()> {
+        let engine = self.engine()?;
+        let mut state = engine.lock();
+        if engine.announced.load(Ordering::Acquire) {
+            let text = "the content has its identity of this open already";
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        state.next_data_write_guid = Some(guid);
+        Ok(())
+    }
+
     /// Before the first change of guest data: new identities of file and content, in both headers.
     pub(crate) fn announce(&self, engine: &Engine) -> Result<()> {
         if engine.announced.load(Ordering::Acquire) {
@@ -22,7 +39,7 @@ impl VhdxImage {
         self.look_for_space(&mut state)?;
         let change = HeaderChange {
             file_write_guid: (!state.is_opened_for_change).then(Uuid::new_v4),
-            data_write_guid: Some(Uuid::new_v4()),
+            data_write_guid: Some(state.next_data_write_guid.unwrap_or_else(Uuid::new_v4)),
             log_guid: None,
         };
         engine.poisoned_by(self.change_headers(change))?;

@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use blockdev_core::{Error, ErrorKind, Pins, Result};
+use uuid::Uuid;
 
 use crate::image::VhdxImage;
 use crate::meta::free_space::FreeSpace;
@@ -61,6 +62,8 @@ pub(crate) struct State {
     space: Option<FreeSpace>,
     /// The header has a FileWriteGuid of this open.
     is_opened_for_change: bool,
+    /// The identity that the content gets with its first change; a new one if not said.
+    next_data_write_guid: Option<Uuid>,
     /// Guest bytes that become present; each is [`Held`] by somebody.
     busy: Vec<Range<u64>>,
     /// Given up by changes of the open batch.
