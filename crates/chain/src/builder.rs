@@ -14,7 +14,8 @@ use crate::top::{Source, Top};
 
 /// Opens an image and the parents it names, as far as a policy allows.
 ///
-/// Parents are opened read-only, with the options of the top in all else. Their format is what the
+/// Parents are opened read-only, unless [`writable_layer`](Self::writable_layer) says otherwise, with the
+/// options of the top in all else. Their format is what the
 /// image above declares or the caller says; it is never guessed.
 ///
 /// # Example
@@ -47,6 +48,7 @@ pub struct ChainBuilder<'a> {
     options: OpenOptions,
     parent_format: Option<String>,
     layer_formats: Vec<(u32, String)>,
+    writable_layers: Vec<u32>,
 }
 
 impl std::fmt::Debug for ChainBuilder<'_> {
@@ -73,6 +75,7 @@ impl<'a> ChainBuilder<'a> {
             options: OpenOptions::read_only(),
             parent_format: None,
             layer_formats: Vec::new(),
+            writable_layers: Vec::new(),
         }
     }
 
@@ -129,6 +132,15 @@ impl<'a> ChainBuilder<'a> {
         self
     }
 
+    /// Has the layer at `depth`, 1 being the top's parent, opened for writing, with nobody else using it:
+    /// for what changes it through the chain, such as [`Chain::merge`]. Requests to the chain as a disk
+    /// go to its top all the same.
+    #[must_use]
+    pub fn writable_layer(mut self, depth: u32) -> Self {
+        self.writable_layers.push(depth);
+        self
+    }
+
     /// Opens `top` and every parent down to the bottom. Under [`ChainPolicy::Deny`] the top alone,
     /// detached if it names a parent.
     ///
@@ -161,8 +173,8 @@ impl<'a> ChainBuilder<'a> {
             return Ok((Chain::from_links(links), Some(error)));
         }
         let mut for_parents = options;
-        for_parents.mode = OpenMode::ReadOnly;
         let problem = loop {
+            for_parents.mode = self.mode_at(links.len());
             match self.next_parent(&links, &for_parents) {
                 Ok(Some(link)) => links.push(link),
                 Ok(None) => break None,
@@ -170,6 +182,14 @@ impl<'a> ChainBuilder<'a> {
             }
         };
         Ok((Chain::from_links(links), problem))
+    }
+
+    fn mode_at(&self, depth: usize) -> OpenMode {
+        let mut writable = self.writable_layers.iter();
+        match writable.any(|layer| usize::try_from(*layer) == Ok(depth)) {
+            true => OpenMode::ReadWrite,
+            false => OpenMode::ReadOnly,
+        }
     }
 
     fn open_top(&self, top: Top, options: &OpenOptions) -> Result<Link> {

@@ -3,12 +3,13 @@
 use std::fmt;
 
 use blockdev_core::{
-    Below, BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, FileRef, Layer, Result,
-    Storage, ZeroFlags, fits,
+    Below, BlockDevice, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, FileId, FileRef, Layer,
+    Result, Storage, ZeroFlags, fits,
 };
 
 use crate::link::{LayerInfo, Link};
 use crate::stack::{Stack, needs_parent};
+use crate::view::View;
 
 /// Several images, each the parent of the one above, as one disk of the top image's size.
 ///
@@ -71,6 +72,13 @@ impl Chain {
         Self { links, detached }
     }
 
+    /// The same with `top` over it, which the caller answers for.
+    #[must_use]
+    pub fn under(mut self, top: Box<dyn Layer>) -> Self {
+        self.links.insert(0, Link::given(top, None));
+        Self::from_links(self.links)
+    }
+
     /// The top image.
     #[must_use]
     pub fn top(&self) -> &dyn Layer {
@@ -79,9 +87,49 @@ impl Chain {
 
     /// The top, for what changes it as a whole, with what lies below it and how long that is.
     pub fn top_mut(&mut self) -> (&mut dyn Layer, impl Below + '_, u64) {
-        let (top, below) = self.links.split_at_mut(1);
+        Self::split(&mut self.links, 0)
+    }
+
+    /// The same of the layer at `depth`, if there is one. It can be changed if it was opened for that:
+    /// [`ChainBuilder::writable_layer`](crate::ChainBuilder::writable_layer).
+    pub fn layer_mut(&mut self, depth: u32) -> Option<(&mut dyn Layer, impl Below + '_, u64)> {
+        let at = usize::try_from(depth).ok()?;
+        (at < self.links.len()).then(|| Self::split(&mut self.links, at))
+    }
+
+    /// The layer `at` so many below the top, what is below it, and how long that is.
+    fn split(links: &mut [Link], at: usize) -> (&mut dyn Layer, Stack<'_>, u64) {
+        let (upper, below) = links.split_at_mut(at + 1);
         let size = below.first().map_or(0, |link| link.layer.info().size);
-        (&mut *top[0].layer, Stack::below(below), size)
+        (&mut *upper[at].layer, Stack::below(below, at + 1), size)
+    }
+
+    /// The whole chain as a disk to be read only.
+    #[must_use]
+    pub fn whole(&self) -> View<'_> {
+        View::new(&self.links, 0)
+    }
+
+    /// The disk of the layers from `depth` down, to be read only; `None` where there are not so many.
+    /// It is what a disk is whose top they are.
+    #[must_use]
+    pub fn view(&self, depth: u32) -> Option<View<'_>> {
+        let at = usize::try_from(depth).ok()?;
+        let links = self.links.get(at..).filter(|links| !links.is_empty())?;
+        Some(View::new(links, at))
+    }
+
+    /// The depth of the layer whose file is `identity`, if one is.
+    #[must_use]
+    pub fn depth_of(&self, identity: FileId) -> Option<u32> {
+        let mut links = self.links.iter();
+        let at = links.position(|link| link.identity == Some(identity))?;
+        u32::try_from(at).ok()
+    }
+
+    /// The layers, top first, for operations on chains.
+    pub(crate) fn all_links(&self) -> &[Link] {
+        &self.links
     }
 
     /// The layer at `depth`, 0 being the top: the one an [`Extent`] of that depth is from.
@@ -201,17 +249,8 @@ impl BlockDevice for Chain {
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> Result<()> {
         self.check_writable(offset, len)?;
-        if self.info().caps.write_zeroes {
-            let below = Stack::below_top(&self.links);
-            return self.top().zero(offset, len, flags, &below);
-        }
-        if flags.no_fallback {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the format writes zeros only byte by byte",
-            ));
-        }
-        self.write_plain_zeros(offset, len)
+        let below = Stack::below_top(&self.links);
+        write_zeros(self.top(), offset, len, flags, &below)
     }
 
     fn discard(&self, offset: u64, len: u64) -> Result<()> {
@@ -229,18 +268,29 @@ impl BlockDevice for Chain {
     }
 }
 
-impl Chain {
-    /// Zeros for a format that knows no shorter way.
-    fn write_plain_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-        let below = Stack::below_top(&self.links);
-        let mut done = 0;
-        while done < len {
-            let piece = usize::try_from(len - done).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
-            self.top()
-                .write_at(&ZEROS[..piece], offset + done, &below)?;
-            done += piece as u64;
-        }
-        Ok(())
+/// Makes `len` bytes from `offset` read as zeros in `layer`, which is over `below`.
+pub(crate) fn write_zeros(
+    layer: &dyn Layer,
+    offset: u64,
+    len: u64,
+    flags: ZeroFlags,
+    below: &dyn Below,
+) -> Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    if layer.info().caps.write_zeroes {
+        return layer.zero(offset, len, flags, below);
     }
+    if flags.no_fallback {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the format writes zeros only byte by byte",
+        ));
+    }
+    let mut done = 0;
+    while done < len {
+        let piece = usize::try_from(len - done).map_or(ZEROS.len(), |n| n.min(ZEROS.len()));
+        layer.write_at(&ZEROS[..piece], offset + done, below)?;
+        done += piece as u64;
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The file that holds an image's guest data, where that is not the image itself.
 
 use blockdev_core::locate::{ChainPolicy, Found, Wanted};
-use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Result};
+use blockdev_core::{Error, ErrorKind, FileRef, FileRole, OpenMode, Result};
 
 use crate::builder::ChainBuilder;
 use crate::link::Link;
@@ -17,6 +17,11 @@ impl ChainBuilder<'_> {
         let Some(reference) = refs.find(|reference| reference.role == FileRole::Data) else {
             return Ok(());
         };
+        // The guest's bytes are written where they are.
+        let mode = match link.layer.info().read_only {
+            true => OpenMode::ReadOnly,
+            false => OpenMode::ReadWrite,
+        };
         let mut path = None;
         let found = match &self.policy {
             ChainPolicy::Deny => return Ok(()),
@@ -25,7 +30,7 @@ impl ChainBuilder<'_> {
                 resolver.resolve(&Wanted { reference, child })?
             }
             _ => {
-                let found = self.data_by_name(reference, link)?;
+                let found = self.data_by_name(reference, link, mode)?;
                 path = Some(found.path);
                 Some(found.storage)
             }
@@ -39,16 +44,16 @@ impl ChainBuilder<'_> {
         verify::no_ring(above, identity).map_err(named)?;
         verify::no_ring(std::slice::from_ref(link), identity).map_err(named)?;
         if !matches!(self.policy, ChainPolicy::Handles(_)) {
-            storage.lock(self.lock).map_err(named)?;
+            storage.lock(self.lock_for(mode)).map_err(named)?;
         }
         link.data_path = path;
         link.layer.attach(FileRole::Data, storage)
     }
 
-    fn data_by_name(&self, reference: &FileRef, link: &Link) -> Result<Found> {
+    fn data_by_name(&self, reference: &FileRef, link: &Link, mode: OpenMode) -> Result<Found> {
         let mut refusals = Refusals::default();
         for name in &reference.names {
-            match self.follow_name(name, link) {
+            match self.follow_name(name, link, mode) {
                 Ok(found) => return Ok(found),
                 Err(refusal) => refusals.push(name, refusal),
             }

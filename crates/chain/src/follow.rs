@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockdev_core::locate::{ChainPolicy, Found, Wanted};
 use blockdev_core::{
-    Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, NameKind,
+    Error, ErrorKind, FileName, FileOptions, FileRef, FormatDriver, LockMode, NameKind, OpenMode,
     OpenOptions, Result, Storage,
 };
 
@@ -15,9 +15,14 @@ use crate::refusal::{Refusal, Refusals, Stage};
 use crate::verify;
 
 impl ChainBuilder<'_> {
-    /// Opens the file that `name`, given by the image of `link`, leads to. It is not locked: a ring
-    /// is to be told from a lock, so that waits until the file is known to be another one.
-    pub(crate) fn follow_name(&self, name: &FileName, link: &Link) -> Result<Found, Refusal> {
+    /// Opens the file that `name`, given by the image of `link`, leads to, as `mode` has it. It is not
+    /// locked: a ring is to be told from a lock, so that waits until the file is known to be another one.
+    pub(crate) fn follow_name(
+        &self,
+        name: &FileName,
+        link: &Link,
+        mode: OpenMode,
+    ) -> Result<Found, Refusal> {
         let Some(path) = &name.path else {
             return Err(Refusal::missing("the name means nothing on this host"));
         };
@@ -28,9 +33,23 @@ impl ChainBuilder<'_> {
             None if path.has_root() => Path::new(""),
             None => return Err(Refusal::missing("the image that names it has no directory")),
         };
-        let unlocked = FileOptions::read_only().with_lock(LockMode::None);
+        let file = match mode {
+            OpenMode::ReadOnly => FileOptions::read_only(),
+            OpenMode::ReadWrite => FileOptions::read_write(),
+        };
+        let unlocked = file.with_lock(LockMode::None);
         let found = self.policy.follow(name, dir, self.opener, unlocked);
         found.map_err(Refusal::by_opener)
+    }
+
+    /// The lock on a file that was found by name and is used as `mode` has it; none where the caller
+    /// wants none.
+    pub(crate) fn lock_for(&self, mode: OpenMode) -> LockMode {
+        match (self.lock, mode) {
+            (LockMode::None, _) => LockMode::None,
+            (_, OpenMode::ReadWrite) => LockMode::Exclusive,
+            (lock, OpenMode::ReadOnly) => lock,
+        }
     }
 }
 
@@ -92,7 +111,8 @@ impl Search<'_> {
     }
 
     fn try_name(&self, name: &FileName) -> Result<Link, Refusal> {
-        let found = self.builder.follow_name(name, self.child)?;
+        let mode = self.options.mode;
+        let found = self.builder.follow_name(name, self.child, mode)?;
         self.adopt(
             found.storage,
             Some(&found.path),
@@ -110,8 +130,9 @@ impl Search<'_> {
         let unusable = |error| Refusal::new(Stage::Found, error);
         let identity = storage.identity();
         verify::no_ring(self.links, identity).map_err(unusable)?;
-        if path.is_some() && self.builder.lock != LockMode::None {
-            storage.lock(self.builder.lock).map_err(unusable)?;
+        let lock = self.builder.lock_for(self.options.mode);
+        if path.is_some() && lock != LockMode::None {
+            storage.lock(lock).map_err(unusable)?;
         }
         if self.distrusts_declarations() {
             verify::no_contradiction(&*storage, self.driver, self.builder.drivers)

@@ -35,18 +35,25 @@
 mod builder;
 mod chain;
 mod data_file;
+mod difference;
 mod follow;
 mod link;
+mod merge;
+mod pair;
 mod protocol;
+mod pull;
 mod refusal;
 mod stack;
 #[cfg(test)]
 mod tests;
 mod top;
 mod verify;
+mod view;
 
 pub use builder::ChainBuilder;
 pub use chain::Chain;
+pub use difference::Differences;
 pub use link::{FoundBy, LayerInfo};
 pub use top::Top;
 pub use verify::check_parent;
+pub use view::View;

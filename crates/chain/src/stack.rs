@@ -26,14 +26,31 @@ impl<'a> Stack<'a> {
         Self { links, above: 0 }
     }
 
-    /// What is below the top of these.
+    /// What is below the top of the whole chain `links`.
     pub(crate) fn below_top(links: &'a [Link]) -> Self {
-        Self::below(links.get(1..).unwrap_or_default())
+        Self::below(links.get(1..).unwrap_or_default(), 1)
     }
 
-    /// These, which are below a top.
-    pub(crate) fn below(links: &'a [Link]) -> Self {
-        Self { links, above: 1 }
+    /// These, which are below so many others.
+    pub(crate) fn below(links: &'a [Link], above: usize) -> Self {
+        Self { links, above }
+    }
+
+    /// These layers, upper first.
+    pub(crate) fn links(self) -> &'a [Link] {
+        self.links
+    }
+
+    /// How many layers these are.
+    pub(crate) fn depth(self) -> usize {
+        self.links.len()
+    }
+
+    /// The place among these of the layer that decides `extent`, told by [`status`](Self::status),
+    /// counted from the bottom: 1 is the bottom itself.
+    pub(crate) fn height_of(self, extent: &Extent) -> usize {
+        let depth = usize::try_from(extent.depth).unwrap_or(usize::MAX);
+        (self.above + self.links.len()).saturating_sub(depth)
     }
 
     /// True when the bottom names a parent that is not here.
