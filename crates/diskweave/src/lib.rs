@@ -14,7 +14,10 @@
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
 //! | make an empty image | [`create()`]; over a parent of its own or another format, a VHDX by `vhdx_child` |
-//! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`] |
+//! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`], [`flatten()`] |
+//! | move what upper images hold into a lower one | [`commit()`] |
+//! | put another disk below an image | [`rebase()`], [`stream()`], [`relink()`] |
+//! | tell where two disks differ, and take that elsewhere | [`chain::Differences`], [`apply()`] |
 //!
 //! An image from a stranger is opened alone: whatever other file it names stays closed until the
 //! caller hands over a [`ChainPolicy`](core::locate::ChainPolicy).
@@ -35,20 +38,22 @@
 
 #![forbid(unsafe_code)]
 
+mod apply;
 mod check;
+mod commit;
 mod compare;
 mod convert;
 mod create;
+mod flatten;
 mod foreign;
 #[cfg(all(feature = "qcow2", feature = "vhdx"))]
 #[doc(hidden)]
 pub mod fuzz;
 mod info;
-#[cfg(feature = "vhdx")]
 mod names;
 mod open;
+mod rebase;
 mod registry;
-#[cfg(feature = "vhdx")]
 mod relink;
 mod snapshot;
 
@@ -59,23 +64,26 @@ pub use qcow2_format as qcow2;
 #[cfg(feature = "vhdx")]
 pub use vhdx_format as vhdx;
 
+pub use apply::apply;
 pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, Repaired, check, repair};
+pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Comparison, compare};
 pub use convert::{
     ConvertOptions, RawOptions, RawPreallocation, Source, convert, convert_into, convert_over,
     convert_to_raw,
 };
 pub use create::create;
+pub use flatten::flatten;
 pub use info::ImageInfo;
 pub use open::OpenDisk;
+pub use rebase::{rebase, stream};
 #[cfg(feature = "vhdx")]
 pub use registry::vhdx_child;
 pub use registry::{
     Compacted, NewImage, SnapshotChange, change_snapshot, compact, driver, drivers, probe, resize,
 };
-#[cfg(feature = "vhdx")]
-pub use relink::relink;
+pub use relink::{forget_parent, relink};
 pub use snapshot::SnapshotName;
 
 /// The README's example is compiled with the documentation tests.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockdev_chain::{Chain, ChainBuilder, Top};
-use blockdev_core::FormatDriver;
 use blockdev_core::locate::{ChainPolicy, HostOpener, Opener};
 use blockdev_core::{
-    Error, ErrorKind, FileOptions, LockMode, OpenMode, OpenOptions, RawDriver, Result, Storage,
+    Error, ErrorKind, FileId, FileOptions, LockMode, OpenMode, OpenOptions, RawDriver, Result,
+    Storage,
 };
+use blockdev_core::{FormatDriver, Layer};
 
 use crate::SnapshotName;
 use crate::foreign;
@@ -169,23 +170,65 @@ impl OpenDisk {
         builder.build_partial(top)
     }
 
+    /// As [`open`](Self::open), with the layers at the depths of `writable` opened for writing, the top
+    /// being at 0, and no other.
+    pub(crate) fn open_layers(&self, path: &Path, writable: &[u32]) -> Result<Chain> {
+        let mut disk = self.clone();
+        disk.options.mode = match writable.contains(&0) {
+            true => OpenMode::ReadWrite,
+            false => OpenMode::ReadOnly,
+        };
+        let (builder, top) = disk.prepare(path)?;
+        let below = writable.iter().filter(|depth| **depth > 0);
+        let builder = below.fold(builder, |builder, depth| builder.writable_layer(*depth));
+        builder.build(top)
+    }
+
+    /// The image at `path` and nothing of its parents.
+    pub(crate) fn open_alone(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn Layer>> {
+        let alone = self.clone().policy(ChainPolicy::Deny);
+        let writable: &[u32] = match mode {
+            OpenMode::ReadOnly => &[],
+            OpenMode::ReadWrite => &[0],
+        };
+        let chain = alone.open_layers(path, writable)?;
+        let top = chain.into_layers().into_iter().next();
+        Ok(top.expect("a chain has a top"))
+    }
+
+    /// The disk of `file`, which is open already.
+    pub(crate) fn open_on(&self, file: &OpenFile) -> Result<Chain> {
+        let (builder, top) = self.prepare_file(file)?;
+        builder.build(top)
+    }
+
+    /// Which file of the host `path` is, where that can be told. It is not used otherwise.
+    pub(crate) fn identity_of(&self, path: &Path) -> Result<Option<FileId>> {
+        let unlocked = FileOptions::read_only().with_lock(LockMode::None);
+        Ok(self.opener.open(path, unlocked)?.identity())
+    }
+
     fn prepare(&self, path: &Path) -> Result<(ChainBuilder<'_>, Top)> {
-        let file = self.open_file(path)?;
+        self.prepare_file(&self.open_file(path)?)
+    }
+
+    fn prepare_file(&self, file: &OpenFile) -> Result<(ChainBuilder<'_>, Top)> {
+        let storage = Arc::clone(&file.storage);
         let mut options = self.options.clone();
         if file.guessed {
             // Only a raw image heeds it: a guest must not choose what its disk is taken for.
             options = options.with_raw_guard(Arc::new(taken_for));
         }
         let top = match &self.snapshot {
-            None => Top::storage(file.storage, file.driver.name()),
+            None => Top::storage(storage, file.driver.name()),
             Some(snapshot) => {
                 // One budget of pages for it and for its parents.
                 options = options.clone().with_cache(options.page_cache());
                 let format = file.driver.name();
-                Top::layer(open_snapshot(format, file.storage, snapshot, &options)?)
+                Top::layer(open_snapshot(format, storage, snapshot, &options)?)
             }
         };
-        Ok((self.builder(options), top.at(file.path)))
+        Ok((self.builder(options), top.at(&file.path)))
     }
 
     /// The image's own file and format, with no parent looked for.
@@ -197,6 +240,10 @@ impl OpenDisk {
             FileOptions::read_only()
         };
         let file = file.with_lock(self.lock.unwrap_or(file.lock));
+        if writable && file.lock == LockMode::Unprotected {
+            let text = "an image that is written to is not shared with others that write to it";
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
         let storage = self.opener.open(path, file)?;
         let (driver, guessed) = match &self.format {
             Some(name) => {
@@ -215,7 +262,6 @@ impl OpenDisk {
     }
 
     /// Whether a parent must be the one the child was made from.
-    #[cfg(feature = "vhdx")]
     pub(crate) fn verifies_linkage(&self) -> bool {
         self.verify_linkage
     }

@@ -1,17 +1,19 @@
 //! The formats that this build knows: the one place that asks about features.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, CheckReport, Error, ErrorKind, FormatDriver, Layer, Measurement, OpenOptions,
-    RawDriver, Result, Storage,
+    Below, BlockDevice, CheckReport, Error, ErrorKind, FormatDriver, Layer, Measurement,
+    OpenOptions, RawDriver, Result, Storage,
 };
 
 use crate::convert::{NewFiles, raw};
 use crate::{ConvertOptions, Progress, RawOptions, SnapshotName};
 
 use crate::foreign;
+use crate::open::OpenFile;
 
 /// Every format, raw last.
 static DRIVERS: &[&dyn FormatDriver] = &[
@@ -295,8 +297,8 @@ impl NewImage {
 #[cfg(feature = "vhdx")]
 pub fn vhdx_child(
     parent: &Chain,
-    name: impl AsRef<std::path::Path>,
-    destination: impl AsRef<std::path::Path>,
+    name: impl AsRef<Path>,
+    destination: impl AsRef<Path>,
 ) -> Result<vhdx_format::CreateOptions> {
     use vhdx_format::{CreateOptions, ParentPaths};
     let name = name.as_ref();
@@ -338,17 +340,27 @@ fn not_by(format: &str, what: &str) -> Error {
 /// [`ReadOnly`](ErrorKind::ReadOnly), and those of the format.
 pub fn resize(disk: &mut Chain, size: u64) -> Result<()> {
     let (top, below, below_size) = disk.top_mut();
-    let format = top.info().format;
-    let top = top.as_any_mut();
-    if let Some(raw) = top.downcast_mut::<blockdev_core::RawLayer>() {
+    resize_layer(top, size, &below, below_size)
+}
+
+/// The same of a layer that is over `below`, which is so many bytes long.
+pub(crate) fn resize_layer(
+    layer: &mut dyn Layer,
+    size: u64,
+    below: &dyn Below,
+    below_size: u64,
+) -> Result<()> {
+    let format = layer.info().format;
+    let layer = layer.as_any_mut();
+    if let Some(raw) = layer.downcast_mut::<blockdev_core::RawLayer>() {
         return raw.resize(size);
     }
     #[cfg(feature = "qcow2")]
-    if let Some(image) = top.downcast_mut::<qcow2_format::Qcow2Image>() {
-        return image.resize(size, &below, below_size);
+    if let Some(image) = layer.downcast_mut::<qcow2_format::Qcow2Image>() {
+        return image.resize(size, below, below_size);
     }
     #[cfg(feature = "vhdx")]
-    if let Some(image) = top.downcast_mut::<vhdx_format::VhdxImage>() {
+    if let Some(image) = layer.downcast_mut::<vhdx_format::VhdxImage>() {
         return image.resize(size, below_size);
     }
     let _ = (below, below_size);
@@ -393,19 +405,172 @@ pub fn compact(disk: &mut Chain, progress: &dyn Progress) -> Result<Compacted> {
     Err(not_by(format, "compacting"))
 }
 
-/// Has `child`, opened for writing, refer to its parent as `link`, a child's options, says.
-pub(crate) fn relink(child: &mut dyn Layer, link: &NewImage) -> Result<()> {
-    let format = child.info().format;
-    #[cfg(feature = "vhdx")]
-    if let Some(image) = child.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>()
-        && let NewImage::Vhdx(vhdx_format::CreateOptions {
-            parent: Some(link), ..
-        }) = link
-    {
-        return image.relink(link);
+/// Has the image in `file`, which is open for writing and otherwise not in use, refer to `parent`, which
+/// is called `name`, and to no other. One that had no parent shows nothing of it at first. Stable when
+/// this returns; the image refers to the one or to the other at every instant.
+pub(crate) fn set_parent(
+    file: OpenFile,
+    options: &OpenOptions,
+    parent: &Chain,
+    name: &Path,
+) -> Result<()> {
+    let format = file.driver.name();
+    #[cfg(feature = "qcow2")]
+    if format == qcow2_format::Qcow2Driver.name() {
+        let name = name.to_str().ok_or_else(|| {
+            let text = format!("a qcow2 cannot name its backing file {}", name.display());
+            Error::new(ErrorKind::InvalidInput, text)
+        })?;
+        let mut change = qcow2_format::Amendment::default();
+        change.backing = Some(Some(qcow2_format::Backing {
+            name: name.to_string(),
+            format: parent.top().info().format.to_string(),
+        }));
+        return qcow2_format::amend(file.storage, options, &change);
     }
-    let _ = link;
-    Err(not_by(format, "another name of the parent"))
+    #[cfg(feature = "vhdx")]
+    if format == vhdx_format::VhdxDriver.name() {
+        let link = vhdx_child(parent, name, &file.path)?.parent;
+        let link = link.expect("a child's options have its parent");
+        let mut image = vhdx_format::VhdxImage::open(file.storage, options)?;
+        match image.disk_type() {
+            vhdx_format::DiskType::Differencing => image.relink(&link)?,
+            _ => image.make_differencing(&link)?,
+        }
+        return Box::new(image).close();
+    }
+    let _ = (file.storage, file.path, options, parent, name);
+    Err(not_by(format, "a parent"))
+}
+
+/// Has the top of `chain`, the image in `file` opened for writing, refer to no parent any more. What it
+/// holds of the disk must be all of it: [`Chain::pull`] sees to that.
+pub(crate) fn forget_parent(mut chain: Chain, file: OpenFile, options: &OpenOptions) -> Result<()> {
+    let format = file.driver.name();
+    #[cfg(feature = "qcow2")]
+    if format == qcow2_format::Qcow2Driver.name() {
+        chain.close()?;
+        let mut change = qcow2_format::Amendment::default();
+        change.backing = Some(None);
+        return qcow2_format::amend(file.storage, options, &change);
+    }
+    #[cfg(feature = "vhdx")]
+    if format == vhdx_format::VhdxDriver.name() {
+        {
+            let (top, below, _) = chain.top_mut();
+            let image = top.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>();
+            let image = image.expect("an image of this format");
+            image.make_standalone(&below)?;
+        }
+        return chain.close();
+    }
+    let _ = (&mut chain, file.storage, options);
+    Err(not_by(format, "a parent"))
+}
+
+/// True when `child` knows its parent by what the parent holds.
+pub(crate) fn knows_parent_by_content(child: &dyn Layer) -> bool {
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = child.as_any().downcast_ref::<vhdx_format::VhdxImage>() {
+        return image.parent_locator().is_some();
+    }
+    let _ = child;
+    false
+}
+
+/// Before the layer at `depth` of `chain`, opened for writing as the one above it is, is changed while it
+/// keeps that child: the child is to know it again, before, between and after.
+pub(crate) fn announce_change(chain: &mut Chain, depth: u32) -> Result<()> {
+    #[cfg(feature = "vhdx")]
+    {
+        use vhdx_format::{Linkage, Uuid, VhdxImage};
+        fn vhdx_at(chain: &mut Chain, depth: u32) -> Option<&mut VhdxImage> {
+            let (layer, ..) = chain.layer_mut(depth)?;
+            layer.as_any_mut().downcast_mut()
+        }
+        let from = vhdx_at(chain, depth).map(|parent| parent.header().data_write_guid);
+        let to = Uuid::new_v4();
+        let Some(child) = depth.checked_sub(1).and_then(|above| vhdx_at(chain, above)) else {
+            return Ok(());
+        };
+        child.set_linkage(match from {
+            Some(from) => Linkage::Becomes { from, to },
+            None => Linkage::Changing,
+        })?;
+        if let Some(parent) = vhdx_at(chain, depth) {
+            parent.set_next_data_write_guid(to)?;
+        }
+    }
+    let _ = (chain, depth);
+    Ok(())
+}
+
+/// The same before the file of the parent of `child`, opened for writing, is changed in what it says, and not
+/// in what its disk reads: of a format that has no identity of its content the file is what counts.
+pub(crate) fn announce_rewrite(child: &mut dyn Layer, parent: &dyn Layer) -> Result<()> {
+    #[cfg(feature = "vhdx")]
+    if parent.content_id().is_none()
+        && let Some(image) = child.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>()
+    {
+        return image.set_linkage(vhdx_format::Linkage::Changing);
+    }
+    let _ = (child, parent);
+    Ok(())
+}
+
+/// After such a change: `child`, opened for writing, is to know `parent` by what it holds now and by
+/// nothing else.
+pub(crate) fn settle_change(child: &mut dyn Layer, parent: &dyn Layer) -> Result<()> {
+    #[cfg(feature = "vhdx")]
+    if let Some(image) = child.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>() {
+        let id = match parent.content_id() {
+            None => blockdev_core::file_fingerprint(parent)?,
+            id => id,
+        };
+        // What has no fingerprint stays unknown.
+        return match id {
+            Some(id) => {
+                let guid = vhdx_format::Uuid::from_bytes(id.0);
+                image.set_linkage(vhdx_format::Linkage::Is(guid))
+            }
+            None => Ok(()),
+        };
+    }
+    let _ = (child, parent);
+    Ok(())
+}
+
+/// By what content `disk` is known while `difference` is applied to it and afterwards, where both are VHDX:
+/// always the same of the same difference, so that an interrupted run is told from a foreign disk.
+#[cfg(feature = "vhdx")]
+fn applied(difference: &dyn Layer) -> Option<vhdx_format::Uuid> {
+    const APPLIED: u128 = 0x6f2a_94d1_05c7_4e83_b91d_3ac8_77e6_50f2;
+    let image: &vhdx_format::VhdxImage = difference.as_any().downcast_ref()?;
+    let content = image.header().data_write_guid.as_u128() ^ APPLIED;
+    Some(vhdx_format::Uuid::from_u128(content))
+}
+
+/// Before `difference` is applied to `disk`, opened for writing.
+pub(crate) fn announce_applying(difference: &dyn Layer, disk: &mut Chain) -> Result<()> {
+    #[cfg(feature = "vhdx")]
+    if let Some(content) = applied(difference)
+        && let (top, ..) = disk.top_mut()
+        && let Some(image) = top.as_any_mut().downcast_mut::<vhdx_format::VhdxImage>()
+    {
+        return image.set_next_data_write_guid(content);
+    }
+    let _ = (difference, disk);
+    Ok(())
+}
+
+/// True when `difference` was applied to the disk of `top`, in part or as a whole.
+pub(crate) fn was_applied(difference: &dyn Layer, top: &dyn Layer) -> bool {
+    #[cfg(feature = "vhdx")]
+    if let (Some(content), Some(id)) = (applied(difference), top.content_id()) {
+        return id.0 == *content.as_bytes();
+    }
+    let _ = (difference, top);
+    false
 }
 
 /// What is done with an internal snapshot, by its name; one that is there already also by its id.

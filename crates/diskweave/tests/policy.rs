@@ -13,7 +13,8 @@ use diskweave::core::locate::ChainPolicy;
 use diskweave::core::{BlockDevice, ErrorKind, Limits, OpenOptions, ZeroFlags};
 use diskweave::vhdx::Uuid;
 use diskweave::{
-    Comparison, ImageInfo, NewImage, NoProgress, OpenDisk, check, compare, create, vhdx_child,
+    CommitOptions, Comparison, ImageInfo, NewImage, NoProgress, OpenDisk, apply, check, commit,
+    compare, create, rebase, stream, vhdx_child,
 };
 use support::{MIB, beneath, full, names, save, to_raw};
 use testkit::corpus::sha256_file;
@@ -100,6 +101,14 @@ fn every_verb(open: &OpenDisk, path: &Path, scratch: &Path) {
     let _ = compare(&disk, &disk, false, &NoProgress);
     let _ = to_raw(&disk, &scratch.join("raw"));
     let _ = disk.close();
+    let _ = commit(path, open, &CommitOptions::default(), &NoProgress);
+    let _ = stream(path, open, None, &NoProgress);
+    let _ = rebase(path, open, None, &NoProgress);
+    let plain = scratch.join("plain.vhdx");
+    let size = Some(2 * MIB);
+    let options = NewImage::Vhdx(diskweave::vhdx::CreateOptions::new(0));
+    create(&plain, &options, size, None).unwrap();
+    let _ = apply(path, open, &plain, &OpenDisk::new(), &NoProgress);
 }
 
 #[test]
@@ -111,7 +120,7 @@ fn by_default_no_verb_opens_anything_but_the_image_itself() {
         every_verb(&open, child, trap.dir.path());
         assert_eq!(opener.opens(&trap.canary), 0, "{what}");
         assert_eq!(opener.opens(child), opener.total(), "{what}");
-        assert_eq!(opener.total(), 3, "{what}: check, open and open_partial");
+        assert!(opener.total() > 5, "{what}: every verb opens the image");
     }
 }
 
