@@ -11,6 +11,10 @@ use diskweave::{OpenDisk, SnapshotName};
 use crate::output::size;
 use crate::snapshot_name;
 
+mod operations;
+
+pub(crate) use operations::{Apply, Commit, Diff, Flatten, Rebase, Stream, Watch};
+
 /// Disk images: raw, qcow2 and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
 #[command(name = "diskweave", version, propagate_version = true)]
@@ -43,8 +47,20 @@ pub(crate) enum Command {
     Resize(Resize),
     /// Make a VHDX as short as it can be, in place
     Compact(Compact),
-    /// Have a VHDX child refer to its parent where that is now
+    /// Have a child refer to its parent where that is now
     Relink(Relink),
+    /// Move what an image holds into one of its parents
+    Commit(Commit),
+    /// Put another disk below an image, which reads the same over it
+    Rebase(Rebase),
+    /// Copy what an image has from its parents into it, so that it needs them no more
+    Stream(Stream),
+    /// Write a chain out as one image that needs no other
+    Flatten(Flatten),
+    /// Show where two disks differ: exit code 0 nowhere, 1 somewhere, 2 failed
+    Diff(Diff),
+    /// Write differences into a disk
+    Apply(Apply),
     /// Write what can be read of a damaged image out as another one; takes what convert takes
     Salvage(Convert),
     /// Show an image and its parents: how each was found, and whether it belongs
@@ -436,14 +452,12 @@ pub(crate) struct Compact {
 pub(crate) struct Relink {
     #[command(flatten)]
     pub(crate) open: Open,
-    /// Format of the parent
-    #[arg(
-        short = 'F',
-        long = "backing-format",
-        default_value = "vhdx",
-        value_name = "FMT"
-    )]
-    pub(crate) backing_format: String,
+    /// Format of the parent; that which the child declares if not said
+    #[arg(short = 'F', long = "backing-format", value_name = "FMT")]
+    pub(crate) backing_format: Option<String>,
+    /// Format of the child; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
     /// Show nothing
     #[arg(short, long)]
     pub(crate) quiet: bool,

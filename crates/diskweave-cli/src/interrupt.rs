@@ -1,9 +1,15 @@
 //! Ctrl-C and requests to end: long operations stop at the next piece and clear up after themselves.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use diskweave::Progress;
+use diskweave::core::{Error, ErrorKind};
+
+use crate::args::Watch;
+use crate::failure::Failure;
+use crate::output::progress::{self, Throttled};
 
 /// What a shell reports of a command that Ctrl-C has ended.
 pub(crate) const INTERRUPTED: u8 = 128 + 2;
@@ -22,6 +28,31 @@ impl Interruptible {
         let _ = ctrlc::set_handler(move || told.store(true, Ordering::Relaxed));
         Self { watcher, asked }
     }
+}
+
+/// Does `work` on what is called `name`, shown as `watch` says, until it ends or somebody asks the process
+/// to; with `rate` no more than so many bytes a second of it.
+pub(crate) fn watched<T>(
+    watch: &Watch,
+    rate: Option<u64>,
+    name: impl Display,
+    work: impl FnOnce(&dyn Progress) -> Result<T, Error>,
+) -> Result<T, Failure> {
+    let watcher = progress::choose(watch.progress_style, watch.progress, watch.quiet);
+    let watcher = match rate {
+        Some(rate) => Box::new(Throttled::new(watcher, rate)),
+        None => watcher,
+    };
+    let watcher = Interruptible::new(watcher);
+    let outcome = work(&watcher);
+    let interrupted = watcher.is_cancelled();
+    drop(watcher);
+    outcome.map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput if interrupted => {
+            Failure::about(name, error).with_code(INTERRUPTED)
+        }
+        _ => Failure::about(name, error),
+    })
 }
 
 impl Progress for Interruptible {

@@ -32,11 +32,15 @@ fn main() -> ExitCode {
 
 /// Shows what is wrong with the arguments, or the help that was asked for.
 ///
-/// The usual exit code 2 would mean "corrupt" from `check`; from `compare` 1 would mean "different".
+/// The usual exit code 2 would mean "corrupt" from `check`; from `compare` and `diff` 1 would mean
+/// "different".
 fn usage(error: &clap::Error) -> ExitCode {
     // Whoever closed the output does not want to know.
     let _ = error.print();
-    let comparing = std::env::args_os().nth(1).as_deref() == Some(OsStr::new("compare"));
+    let comparing = ["compare", "diff"].map(OsStr::new);
+    let comparing = std::env::args_os()
+        .nth(1)
+        .is_some_and(|verb| comparing.contains(&&*verb));
     ExitCode::from(match error.use_stderr() {
         false => 0,
         true if comparing => 2,

@@ -15,7 +15,22 @@ use testkit::counting::Canary;
 use testkit::oracle::QemuIo;
 use testkit::vhdx_builder::{BlockContent, BlockData, ParentLocator, VhdxBuilder, ids};
 
-/// Every verb with its default policy, on `image`.
+/// Every verb that changes what it is given, on `image`.
+fn every_change(image: &str) -> Vec<Vec<&str>> {
+    vec![
+        vec!["commit", image],
+        vec!["rebase", "-b", "", image],
+        vec!["rebase", "-b", "other.raw", "-F", "raw", image],
+        vec!["stream", image],
+        vec!["flatten", image, "out.vhdx"],
+        vec!["diff", image],
+        vec!["diff", "other.raw", image],
+        vec!["apply", image, "other.raw"],
+        vec!["relink", image],
+    ]
+}
+
+/// Every verb that changes no image, with its default policy, on `image`.
 fn every_verb(image: &str) -> Vec<Vec<&str>> {
     let mut lines = vec![
         vec!["info", image],
@@ -64,7 +79,7 @@ fn no_verb_opens_a_file_outside_the_images_directory() {
             &VhdxBuilder::new(4 * MIB).differencing(locator),
         );
         let watch = Canary::watch(&canary);
-        for line in every_verb(child) {
+        for line in every_verb(child).into_iter().chain(every_change(child)) {
             run(&images, &line);
         }
         watch.assert_never_opened();
@@ -94,6 +109,16 @@ fn an_image_in_use_is_read_only_on_demand() {
         let differs = line.contains(&"other.raw");
         assert_eq!(said.code, i32::from(differs), "{line:?}: {said:?}");
     }
+    // To what somebody else writes to nothing is written.
+    let before = std::fs::read(&path).unwrap();
+    for mut line in every_change("disk.vhdx") {
+        assert_ne!(run(dir.path(), &line).code, 0, "{line:?}");
+        line.insert(1, "-U");
+        if !["diff", "flatten"].contains(&line[0]) {
+            assert_ne!(run(dir.path(), &line).code, 0, "{line:?}");
+        }
+    }
+    assert!(std::fs::read(&path).unwrap() == before);
     drop(held);
 }
 
@@ -187,7 +212,8 @@ fn images_in_a_ring_end_every_verb_at_once() {
         .differencing(ParentLocator::relative(guid, "self.vhdx"));
     save(dir.path(), "self.vhdx", &image);
     let started = std::time::Instant::now();
-    for line in every_verb("self.vhdx") {
+    let changes = every_change("self.vhdx");
+    for line in every_verb("self.vhdx").into_iter().chain(changes) {
         run(dir.path(), &line);
     }
     assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());

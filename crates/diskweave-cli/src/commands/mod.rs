@@ -1,16 +1,21 @@
 //! One command per file.
 
+mod apply;
 mod chain;
 mod check;
+mod commit;
 mod compact;
 mod compare;
 mod convert;
 mod create;
+mod diff;
+mod flatten;
 mod info;
 mod map;
 mod measure;
 mod new_image;
 mod qcow2_facts;
+mod rebase;
 mod relink;
 mod resize;
 mod sections;
@@ -40,6 +45,12 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Resize(args) => resize::run(args),
         Command::Compact(args) => compact::run(args),
         Command::Relink(args) => relink::run(args),
+        Command::Commit(args) => commit::run(args),
+        Command::Rebase(args) => rebase::run(args),
+        Command::Stream(args) => rebase::run_stream(args),
+        Command::Flatten(args) => flatten::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Apply(args) => apply::run(args),
         Command::Chain(args) => chain::run(args),
     }
 }

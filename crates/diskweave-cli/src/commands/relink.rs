@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diskweave::chain::Chain;
+use diskweave::core::FileRole;
 use diskweave::relink;
 
 use super::shown;
@@ -13,13 +14,28 @@ use crate::output::plain::print;
 pub(crate) fn run(args: &Relink) -> Result<u8, Failure> {
     let about = |e| Failure::about(shown(&args.file), e);
     let directory = args.file.parent().unwrap_or(Path::new(""));
-    let name = match &args.parent {
-        Some(name) => PathBuf::from(name),
-        None => found(args, directory)?,
+    let child = args.open.disk(&args.file, args.format.as_ref());
+    // The parent that is named may not be there: what counts is what the child says of it.
+    let (chain, missing) = child.open_partial(&args.file).map_err(about)?;
+    let mut refs = chain.top().file_refs().iter();
+    let reference = refs.find(|reference| reference.role == FileRole::Parent);
+    let Some(reference) = reference else {
+        return Err(Failure::new("the image refers to no parent"));
     };
+    let format = args.backing_format.clone().or(reference.format.clone());
+    let name = match (
+        &args.parent,
+        chain.links().nth(1).and_then(|link| link.path),
+        missing,
+    ) {
+        (Some(name), ..) => PathBuf::from(name),
+        (None, Some(path), _) => path.strip_prefix(directory).unwrap_or(path).to_path_buf(),
+        (None, None, Some(error)) => return Err(about(error)),
+        (None, None, None) => return Err(Failure::new("the parent was not looked for")),
+    };
+    drop(chain);
     let path = directory.join(&name);
-    let parent = parent(args, &path)?;
-    let child = args.open.disk(&args.file, Some(&"vhdx".into()));
+    let parent = parent(args, &path, format.as_ref())?;
     relink(&args.file, &child, &parent, &name).map_err(about)?;
     if !args.quiet {
         print(&format!("Image refers to {}.\n", shown(&path)))?;
@@ -27,17 +43,11 @@ pub(crate) fn run(args: &Relink) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn parent(args: &Relink, path: &Path) -> Result<Chain, Failure> {
-    let disk = args.open.disk(path, Some(&args.backing_format));
+fn parent(args: &Relink, path: &Path, format: Option<&String>) -> Result<Chain, Failure> {
+    let Some(format) = format else {
+        let text = "the child does not declare its parent's format; say it (-F)";
+        return Err(Failure::new(text));
+    };
+    let disk = args.open.disk(path, Some(format));
     disk.open(path).map_err(|e| Failure::about(shown(path), e))
-}
-
-/// The parent as the child finds it now, by whichever of its names.
-fn found(args: &Relink, directory: &Path) -> Result<PathBuf, Failure> {
-    let about = |e| Failure::about(shown(&args.file), e);
-    let child = args.open.disk(&args.file, Some(&"vhdx".into()));
-    let chain = child.open(&args.file).map_err(about)?;
-    let path = chain.links().nth(1).and_then(|link| link.path);
-    let path = path.ok_or_else(|| Failure::new("the image refers to no parent"))?;
-    Ok(path.strip_prefix(directory).unwrap_or(path).to_path_buf())
 }

@@ -1,7 +1,10 @@
 //! Progress, on a terminal or for programs.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use diskweave::{NoProgress, Progress};
 use indicatif::{ProgressBar, ProgressStyle as BarStyle};
@@ -20,6 +23,44 @@ pub(crate) fn choose(style: Option<ProgressStyle>, asked: bool, quiet: bool) -> 
         ProgressStyle::Bar => Box::new(Bar(ProgressBar::new(0))),
         ProgressStyle::Json => Box::<JsonLines>::default(),
         ProgressStyle::None => Box::new(NoProgress),
+    }
+}
+
+/// Holds up whoever gets ahead of a rate.
+pub(crate) struct Throttled {
+    watcher: Box<dyn Progress>,
+    bytes_per_second: u64,
+    start: Instant,
+    done: AtomicU64,
+}
+
+impl Throttled {
+    pub(crate) fn new(watcher: Box<dyn Progress>, bytes_per_second: u64) -> Self {
+        Self {
+            watcher,
+            bytes_per_second: bytes_per_second.max(1),
+            start: Instant::now(),
+            done: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress for Throttled {
+    fn start(&self, total: u64) {
+        self.watcher.start(total);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.watcher.advance(bytes);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let due = Duration::from_secs_f64(done as f64 / self.bytes_per_second as f64);
+        // In short steps, lest nobody can end it.
+        let ahead = due.saturating_sub(self.start.elapsed());
+        thread::sleep(ahead.min(Duration::from_secs(1)));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.watcher.is_cancelled()
     }
 }
 
