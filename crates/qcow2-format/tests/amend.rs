@@ -155,10 +155,10 @@ fn a_crash_leaves_the_old_image_or_the_new() {
         let scenario = Scenario::new(name, image, |d| {
             d.write(3000, 5000)?;
             let change = change.clone();
-            d.control_with(name, Effect::Same, true, move |device: Disk, storage| {
+            d.control_with(name, Effect::Same, true, move |device: Disk, files| {
                 drop(device);
-                amend(Arc::clone(storage), &OpenOptions::read_write(), &change)?;
-                open(Arc::clone(storage), true, &Arc::new(Vec::new()))
+                amend(Arc::clone(&files[0]), &OpenOptions::read_write(), &change)?;
+                open(Arc::clone(&files[0]), true, &Arc::new(Vec::new()))
             })?;
             d.write(80_000, 5000)
         });

@@ -20,7 +20,8 @@ pub enum Control {
     Other(&'static str),
 }
 
-/// A format's engine under proof. All images are in memory.
+/// A format's engine under proof. All files are in memory, in the order in which the scenario names
+/// them; an engine of one file looks at the first.
 pub trait CrashSubject {
     /// The open disk.
     type Device: BlockDevice;
@@ -28,18 +29,18 @@ pub trait CrashSubject {
     /// Name of the format for the closing line.
     fn format(&self) -> &str;
 
-    /// Opens the image in `storage` as a whole disk, with its parents where the scenario has any.
+    /// Opens the image in `files` as a whole disk, with its parents where the scenario has any.
     /// A writable open recovers what a crash left; one for reading changes no byte.
     ///
     /// # Errors
     /// Whatever the engine says; here always a finding.
-    fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<Self::Device>;
+    fn open(&self, files: &[Arc<dyn Storage>], writable: bool) -> Result<Self::Device>;
 
-    /// Checks the image in `storage` without changing a byte.
+    /// Checks the image in `files` without changing a byte.
     ///
     /// # Errors
     /// Whatever the engine says; here always a finding.
-    fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport>;
+    fn check(&self, files: &[Arc<dyn Storage>]) -> Result<CheckReport>;
 
     /// True when a crash may leave space that nothing refers to.
     fn leaks_allowed(&self) -> bool {
@@ -55,20 +56,30 @@ pub trait CrashSubject {
     }
 
     /// Carries out `control` on an open device and gives it back, or another one opened on the
-    /// same `storage`.
+    /// same `files`.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] by default.
     fn control(
         &self,
         device: Self::Device,
-        storage: &Arc<dyn Storage>,
+        files: &[Arc<dyn Storage>],
         control: Control,
     ) -> Result<Self::Device> {
-        let _ = (device, storage);
+        let _ = (device, files);
         Err(Error::new(
             ErrorKind::Unsupported,
             format!("{} knows no {control:?}", self.format()),
         ))
+    }
+
+    /// Carries `control` out again on `files`, in which a crash cut it short, if rerunning is how such
+    /// an operation is finished. It may have been begun only, or be all but over.
+    ///
+    /// # Errors
+    /// Whatever the engine says; here always a finding.
+    fn resume(&self, files: &[Arc<dyn Storage>], control: Control) -> Result<Option<Self::Device>> {
+        let _ = (files, control);
+        Ok(None)
     }
 }

@@ -84,7 +84,7 @@ fn wrong_engines_are_told_with_a_seed_and_few_operations() {
 fn many_guests_of_a_right_engine_read_what_they_may() {
     for seed in 0..4 {
         let storage = Arc::new(MemoryStorage::from(Toy::image(SIZE)));
-        let device = Toy::default().open(storage, true).unwrap();
+        let device = Toy::default().open(&[storage], true).unwrap();
         let what = Threads {
             seed,
             ..Threads::default()
@@ -100,7 +100,7 @@ fn a_write_that_is_lost_between_threads_is_seen() {
         parent: None,
     };
     let storage = Arc::new(MemoryStorage::from(Toy::image(SIZE)));
-    let device = toy.open(storage, true).unwrap();
+    let device = toy.open(&[storage], true).unwrap();
     let told = catch_unwind(AssertUnwindSafe(|| {
         run_threads(&device, &content(), Threads::default());
     }));

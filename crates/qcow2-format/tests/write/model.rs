@@ -61,7 +61,7 @@ fn a_guest_of_any_shape_of_image_reads_what_it_wrote() {
         };
         let image = run_model(&subject, &image, content, seed, ops, compare);
         let storage = Arc::new(MemoryStorage::from(image.clone()));
-        let report = testkit::crash::CrashSubject::check(&subject, storage).unwrap();
+        let report = testkit::crash::CrashSubject::check(&subject, &[storage]).unwrap();
         assert!(report.is_clean(), "{what}: {:?}", report.findings);
         qemu_agrees(&image, &subject.base, &what);
     }

@@ -60,22 +60,20 @@ impl CrashSubject for Qcow2 {
         "qcow2"
     }
 
-    fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<Disk> {
+    fn open(&self, files: &[Arc<dyn Storage>], writable: bool) -> Result<Disk> {
+        let storage = &files[0];
         if writable && self.repairs {
-            repair(
-                Arc::clone(&storage),
-                &OpenOptions::read_write(),
-                Repair::All,
-            )?;
+            repair(Arc::clone(storage), &OpenOptions::read_write(), Repair::All)?;
         }
-        let mut disk = open(storage, writable, &self.base)?;
+        let mut disk = open(Arc::clone(storage), writable, &self.base)?;
         if self.packs {
             disk.write = packed;
         }
         Ok(disk)
     }
 
-    fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
+    fn check(&self, files: &[Arc<dyn Storage>]) -> Result<CheckReport> {
+        let storage = &files[0];
         if self.repairs {
             // What counts is what a repair makes of it.
             let mut bytes = vec![0; usize::try_from(storage.len()?).unwrap()];
@@ -83,19 +81,19 @@ impl CrashSubject for Qcow2 {
             let copy = Arc::new(MemoryStorage::from(bytes));
             return Ok(repair(copy, &OpenOptions::read_write(), Repair::All)?.after);
         }
-        let header = first_cluster(&*storage)?.header;
+        let header = first_cluster(&**storage)?.header;
         if header.is_dirty() {
             // It says itself that its refcounts are not to be believed; a writable open sees to it.
             return Ok(CheckReport::default());
         }
-        let mut report = qcow2_format::check(storage, &OpenOptions::read_only())?;
+        let mut report = qcow2_format::check(Arc::clone(storage), &OpenOptions::read_only())?;
         if header.version < 3 {
             forgive_missing_flags(&mut report);
         }
         Ok(report)
     }
 
-    fn control(&self, mut device: Disk, _: &Arc<dyn Storage>, control: Control) -> Result<Disk> {
+    fn control(&self, mut device: Disk, _: &[Arc<dyn Storage>], control: Control) -> Result<Disk> {
         if let Control::Resize(size) = control {
             resize(&mut device, size)?;
             return Ok(device);

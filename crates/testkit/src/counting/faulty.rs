@@ -54,10 +54,16 @@ struct Plan {
 #[derive(Debug)]
 pub struct FaultyStorage {
     inner: Arc<dyn Storage>,
+    host: Arc<Host>,
+    witness: Witness,
+}
+
+/// What fails: one host, whichever of its files a call is for.
+#[derive(Debug, Default)]
+struct Host {
     plans: Mutex<Vec<Plan>>,
     hit: AtomicBool,
     calls: AtomicU64,
-    witness: Witness,
 }
 
 /// Told of each failure as it happens.
@@ -90,9 +96,21 @@ impl FaultyStorage {
         Arc::new(Self {
             witness: Witness(Box::new(witness)),
             inner,
-            plans: Mutex::default(),
-            hit: AtomicBool::new(false),
-            calls: AtomicU64::new(0),
+            host: Arc::default(),
+        })
+    }
+
+    /// Another file of the same host: calls to either are counted as one sequence, and what is said to
+    /// one of the two ([`fail`](Self::fail), [`heal`](Self::heal) …) holds for both.
+    pub fn beside(
+        &self,
+        inner: Arc<dyn Storage>,
+        witness: impl Fn(Op) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            witness: Witness(Box::new(witness)),
+            inner,
+            host: Arc::clone(&self.host),
         })
     }
 
@@ -109,19 +127,19 @@ impl FaultyStorage {
     /// Fails nothing any more: the cable is back in. [`hit`](Self::hit) starts again at false.
     pub fn heal(&self) {
         self.lock_plans().clear();
-        self.hit.store(false, Ordering::SeqCst);
+        self.host.hit.store(false, Ordering::SeqCst);
     }
 
     /// True once a planned failure has happened.
     #[must_use]
     pub fn hit(&self) -> bool {
-        self.hit.load(Ordering::SeqCst)
+        self.host.hit.load(Ordering::SeqCst)
     }
 
     /// Calls seen so far, of any kind.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
+        self.host.calls.load(Ordering::SeqCst)
     }
 
     fn plan(&self, op: Option<Op>, nth: u64, fault: Fault, from_then_on: bool) {
@@ -135,12 +153,13 @@ impl FaultyStorage {
     }
 
     fn lock_plans(&self) -> std::sync::MutexGuard<'_, Vec<Plan>> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+        let plans = &self.host.plans;
+        plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The fault that this call of kind `op` meets.
     fn next(&self, op: Op) -> Option<Fault> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
+        self.host.calls.fetch_add(1, Ordering::SeqCst);
         let mut met = None;
         for plan in self.lock_plans().iter_mut() {
             if plan.op.is_some_and(|of| of != op) {
@@ -152,7 +171,7 @@ impl FaultyStorage {
             }
         }
         if met.is_some() {
-            self.hit.store(true, Ordering::SeqCst);
+            self.host.hit.store(true, Ordering::SeqCst);
             (self.witness.0)(op);
         }
         met
@@ -303,6 +322,24 @@ mod tests {
         assert!(storage.write_at(&[2; 3000], 100).is_err());
         let there = memory.to_vec().iter().filter(|byte| **byte == 2).count();
         assert_eq!(there, 1536 - 100);
+    }
+
+    #[test]
+    fn calls_are_counted_over_all_files_of_a_host() {
+        let file = || Arc::new(MemoryStorage::from(vec![0; 16]));
+        let first = FaultyStorage::new(file());
+        let second = first.beside(file(), |_| {});
+        first.fail(Op::Write, 3, Fault::Io);
+        for storage in [&first, &second] {
+            storage.write_at(&[1], 0).unwrap();
+        }
+        assert!(second.write_at(&[1], 0).is_err());
+        assert!(first.hit() && second.hit());
+        assert_eq!(first.calls(), 3);
+        second.fail_from(Op::Len, 1, Fault::Io);
+        assert!(first.len().is_err());
+        first.heal();
+        second.len().unwrap();
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! The first choices of a point are the structured ones: everything, nothing, every prefix, all but
 //! one, exactly one, each multi-sector write torn, each hole late, each length. Where the last unit
-//! is new, those without it are left out: the point before had them. Then come the subsets of a
-//! small window, one after the other in a shuffled order, each followed by a random choice; of a
-//! large window only random ones.
+//! is new, those without it are left out: the point before had them. Of several files, every prefix of
+//! each comes with all of the others and with nothing of them. Then come the subsets of a small window,
+//! one after the other in a shuffled order, each followed by a random choice; of a large window only
+//! random ones, in which each file fares by itself.
 
 use std::fmt;
 
-use super::recording::Entry;
+use super::recording::{Entry, Line};
 use super::window::Point;
 use super::{Image, index};
 use crate::Rng;
@@ -25,29 +26,32 @@ enum Part {
     Mask(u64),
 }
 
-/// Units in the order in which they reached the disk, and the file's length where it is not what
+/// Units in the order in which they reached the disk, and each file's length where it is not what
 /// they make it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Choice {
     picks: Vec<(usize, Part)>,
-    len: Option<u64>,
+    lens: Vec<Option<u64>>,
 }
 
 impl Choice {
-    /// The file after the crash.
-    pub(crate) fn image(&self, point: &Point, log: &[Entry]) -> Image {
-        let mut image = point.base.clone();
+    /// The files after the crash.
+    pub(crate) fn images(&self, point: &Point, log: &[Line]) -> Vec<Image> {
+        let mut images = point.bases();
         for (unit, part) in &self.picks {
-            apply(&log[point.window[*unit].line], *part, &mut image);
+            let Line { file, entry } = &log[point.window[*unit].line];
+            apply(entry, *part, &mut images[*file]);
         }
-        if let Some(len) = self.len {
-            image.set_len(len);
+        for (image, len) in images.iter_mut().zip(&self.lens) {
+            if let Some(len) = len {
+                image.set_len(*len);
+            }
         }
-        image
+        images
     }
 
     /// The choice in words.
-    pub(crate) fn describe(&self, point: &Point, log: &[Entry]) -> String {
+    pub(crate) fn describe(&self, point: &Point, log: &[Line]) -> String {
         use fmt::Write;
         let all = point.window.len();
         let mut text = format!("{} of {all} units:", self.picks.len());
@@ -64,8 +68,15 @@ impl Choice {
                 let _ = write!(text, " lost [{}] {};", unit.line, log[unit.line]);
             }
         }
-        if let Some(len) = self.len {
-            let _ = write!(text, " length {len:#x}");
+        for (file, len) in self.lens.iter().enumerate() {
+            if let Some(len) = len {
+                let of = if file > 0 {
+                    format!(" of file {file}")
+                } else {
+                    String::new()
+                };
+                let _ = write!(text, " length{of} {len:#x}");
+            }
         }
         text
     }
@@ -114,7 +125,7 @@ fn is_hole(entry: &Entry) -> bool {
 #[derive(Debug)]
 pub(crate) struct Choices<'a> {
     point: &'a Point,
-    log: &'a [Entry],
+    log: &'a [Line],
     seed: u64,
     structured: Vec<Choice>,
     /// Units of which every subset is a choice, when there are few enough.
@@ -123,7 +134,7 @@ pub(crate) struct Choices<'a> {
 
 impl<'a> Choices<'a> {
     /// Windows of up to `exhaustive` free units are gone through subset by subset.
-    pub(crate) fn new(point: &'a Point, log: &'a [Entry], seed: u64, exhaustive: usize) -> Self {
+    pub(crate) fn new(point: &'a Point, log: &'a [Line], seed: u64, exhaustive: usize) -> Self {
         let open = point.free() - usize::from(point.fresh);
         let subsets = u32::try_from(open).ok();
         let mut choices = Self {
@@ -181,7 +192,23 @@ impl<'a> Choices<'a> {
             }
             free += usize::from(!unit.forced);
         }
-        Choice { picks, len: None }
+        let lens = vec![None; self.point.files.len()];
+        Choice { picks, lens }
+    }
+
+    /// Each file ahead of the others, and behind them: the first so many of its free units, from none
+    /// to all, and of the others none or all.
+    fn files_apart(&self, list: &mut Vec<Choice>) {
+        let free = self.point.window.iter().filter(|unit| !unit.forced);
+        let of: Vec<usize> = free.map(|unit| unit.file).collect();
+        for file in 0..self.point.files.len() {
+            let own: Vec<usize> = (0..of.len()).filter(|n| of[*n] == file).collect();
+            for end in 0..=own.len() {
+                let there = |n| own[..end].contains(&n) || self.is_new(n);
+                list.push(self.picked(there));
+                list.push(self.picked(|n| of[n] != file || there(n)));
+            }
+        }
     }
 
     fn structured(&self) -> Vec<Choice> {
@@ -204,28 +231,33 @@ impl<'a> Choices<'a> {
             }
         }
         for (n, unit) in self.point.window.iter().enumerate() {
-            if is_hole(&self.log[unit.line]) && n + 1 < all.picks.len() {
+            if is_hole(&self.log[unit.line].entry) && n + 1 < all.picks.len() {
                 let mut late = all.clone();
                 let hole = late.picks.remove(n);
                 late.picks.push(hole);
                 list.push(late);
             }
         }
-        let whole = self.point.whole(self.log).len();
-        for len in &self.point.lengths {
-            let mut choice = all.clone();
-            choice.len = Some(*len).filter(|len| *len != whole);
-            list.push(choice);
-            let mut choice = self.picked(|_| false);
-            choice.len = Some(*len).filter(|len| *len != self.point.base.len());
-            list.push(choice);
+        let whole = self.point.whole(self.log);
+        for (n, (file, whole)) in self.point.files.iter().zip(&whole).enumerate() {
+            for len in &file.lengths {
+                let mut choice = all.clone();
+                choice.lens[n] = Some(*len).filter(|len| *len != whole.len());
+                list.push(choice);
+                let mut choice = self.picked(|_| false);
+                choice.lens[n] = Some(*len).filter(|len| *len != file.base.len());
+                list.push(choice);
+            }
+        }
+        if self.point.files.len() > 1 {
+            self.files_apart(&mut list);
         }
         list
     }
 
     /// Everything, but unit `n` torn in the plain ways.
     fn torn(&self, all: &Choice, n: usize, list: &mut Vec<Choice>) {
-        let count = sectors(&self.log[self.point.window[n].line]);
+        let count = sectors(&self.log[self.point.window[n].line].entry);
         if count < 2 {
             return;
         }
@@ -245,15 +277,20 @@ impl<'a> Choices<'a> {
     }
 
     fn random(&self, rng: &mut Rng) -> Choice {
-        let (keep, of) = *rng.pick(&[(1, 2), (1, 2), (7, 8), (1, 8)]);
-        let mask: Vec<bool> = (0..self.point.free())
-            .map(|free| rng.below(of) < keep || self.is_new(free))
+        let kept = self.kept(rng);
+        let free = self.point.window.iter().filter(|unit| !unit.forced);
+        let mask: Vec<bool> = free
+            .enumerate()
+            .map(|(free, unit)| {
+                let (keep, of) = kept[unit.file];
+                rng.below(of) < keep || self.is_new(free)
+            })
             .collect();
         let mut choice = self.picked(|free| mask[free]);
         let tear = rng.one_in(2);
         for (unit, part) in &mut choice.picks {
             let unit = self.point.window[*unit];
-            let count = sectors(&self.log[unit.line]);
+            let count = sectors(&self.log[unit.line].entry);
             if tear && count > 1 && !unit.forced && rng.one_in(2) {
                 *part = match rng.below(4) {
                     0 => Part::Prefix(1 + rng.below(count - 1)),
@@ -268,16 +305,33 @@ impl<'a> Choices<'a> {
         if movable && choice.picks.len() > 1 && rng.one_in(3) {
             self.reorder(&mut choice, rng);
         }
-        if rng.one_in(4) {
-            choice.len = Some(*rng.pick(&self.point.lengths));
+        for (len, file) in choice.lens.iter_mut().zip(&self.point.files) {
+            if rng.one_in(4) {
+                *len = Some(*rng.pick(&file.lengths));
+            }
         }
         choice
+    }
+
+    /// How much of each file's window is there: so many in so many. Of several files one may have
+    /// everything and another nothing.
+    fn kept(&self, rng: &mut Rng) -> Vec<(u64, u64)> {
+        let some = [(1, 2), (1, 2), (7, 8), (1, 8)];
+        let any = [(1, 2), (7, 8), (1, 8), (1, 1), (0, 1)];
+        let kept: &[_] = if self.point.files.len() > 1 {
+            &any
+        } else {
+            &some
+        };
+        let files = self.point.files.iter();
+        files.map(|_| *rng.pick(kept)).collect()
     }
 
     /// Moves a hole to the end or the beginning, or swaps a few units.
     fn reorder(&self, choice: &mut Choice, rng: &mut Rng) {
         let picks = &mut choice.picks;
-        let hole = |(unit, _): &(usize, Part)| is_hole(&self.log[self.point.window[*unit].line]);
+        let hole =
+            |(unit, _): &(usize, Part)| is_hole(&self.log[self.point.window[*unit].line].entry);
         let holes: Vec<usize> = (0..picks.len()).filter(|n| hole(&picks[*n])).collect();
         if !holes.is_empty() && rng.one_in(2) {
             let moved = picks.remove(*rng.pick(&holes));

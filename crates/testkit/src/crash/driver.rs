@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blockdev_core::{BlockDevice, Error, ErrorKind, Result, Storage, ZeroFlags};
 
 use super::history::{Effect, History};
-use super::{Control, CrashSubject, Image, Mark, RecordingStorage, index};
+use super::{Control, CrashSubject, Image, Mark, Recording, index};
 use crate::model::Op;
 use crate::stamp::{SECTOR_BYTES, stamped};
 
@@ -15,32 +15,32 @@ use crate::stamp::{SECTOR_BYTES, stamped};
 #[derive(Debug)]
 pub struct Driver<'a, S: CrashSubject> {
     subject: &'a S,
-    recording: Arc<RecordingStorage>,
-    storage: Arc<dyn Storage>,
+    recording: Arc<Recording>,
+    files: Vec<Arc<dyn Storage>>,
     device: Option<S::Device>,
     history: Mutex<History>,
 }
 
 impl<'a, S: CrashSubject> Driver<'a, S> {
-    /// Opens the image in `storage`, which leads to `recording`, for writing. `content` is what the
+    /// Opens the image in `files`, which lead to `recording`, for writing. `content` is what the
     /// disk reads.
     ///
     /// # Errors
     /// As [`CrashSubject::open`].
     pub(crate) fn new(
         subject: &'a S,
-        recording: Arc<RecordingStorage>,
-        storage: Arc<dyn Storage>,
+        recording: Arc<Recording>,
+        files: Vec<Arc<dyn Storage>>,
         content: Image,
     ) -> Result<Self> {
         let mut driver = Self {
             subject,
             recording,
-            storage,
+            files,
             device: None,
             history: Mutex::new(History::new(content)),
         };
-        driver.device = Some(subject.open(Arc::clone(&driver.storage), true)?);
+        driver.device = Some(subject.open(&driver.files, true)?);
         Ok(driver)
     }
 
@@ -53,10 +53,10 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         self.device.as_ref().expect("the disk is open")
     }
 
-    /// The file under the disk.
+    /// The files under the disk.
     #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
-        &self.storage
+    pub fn files(&self) -> &[Arc<dyn Storage>] {
+        &self.files
     }
 
     /// Size of the disk in bytes.
@@ -176,7 +176,7 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
     /// As [`CrashSubject::close`] and [`CrashSubject::open`]; the disk is then no longer open.
     pub fn reopen(&mut self) -> Result<()> {
         self.close()?;
-        self.device = Some(self.subject.open(Arc::clone(&self.storage), true)?);
+        self.device = Some(self.subject.open(&self.files, true)?);
         Ok(())
     }
 
@@ -188,8 +188,8 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         let subject = self.subject;
         let effect = effect(control);
         let name = format!("{control:?}");
-        self.control_with(&name, effect, false, |device, storage| {
-            subject.control(device, storage, control)
+        self.whole_disk(&name, effect, false, Some(control), |device, files| {
+            subject.control(device, files, control)
         })
     }
 
@@ -203,13 +203,24 @@ impl<'a, S: CrashSubject> Driver<'a, S> {
         name: &str,
         effect: Effect,
         durable_at_end: bool,
-        f: impl FnOnce(S::Device, &Arc<dyn Storage>) -> Result<S::Device>,
+        f: impl FnOnce(S::Device, &[Arc<dyn Storage>]) -> Result<S::Device>,
+    ) -> Result<()> {
+        self.whole_disk(name, effect, durable_at_end, None, f)
+    }
+
+    fn whole_disk(
+        &mut self,
+        name: &str,
+        effect: Effect,
+        durable_at_end: bool,
+        control: Option<Control>,
+        f: impl FnOnce(S::Device, &[Arc<dyn Storage>]) -> Result<S::Device>,
     ) -> Result<()> {
         let (op, begin) = self.begins(name);
         self.lock_history()
-            .control_begins(effect, begin, durable_at_end);
+            .control_begins(effect, begin, durable_at_end, control);
         let device = self.device.take().ok_or_else(not_open)?;
-        self.device = Some(f(device, &self.storage)?);
+        self.device = Some(f(device, &self.files)?);
         let end = self.recording.mark(Mark::End {
             op,
             settles: durable_at_end,

@@ -94,6 +94,14 @@ impl Expected {
         Self { faces }
     }
 
+    /// What the disk may be when the operation under way has been carried out after all.
+    pub(crate) fn newest(&self) -> Self {
+        let newest = self.faces.last().expect("there is always one");
+        Self {
+            faces: vec![newest.clone()],
+        }
+    }
+
     /// The sizes that the disk may have.
     #[must_use]
     pub fn sizes(&self) -> Vec<u64> {
@@ -311,12 +319,12 @@ mod tests {
         begins(&mut history, 0, 1, 0, 2 * SECTOR);
         history.write_ends(0, 2, &(0..1024));
         history.flushed(3, 4);
-        history.control_begins(Effect::Keep(1), 5, false);
+        history.control_begins(Effect::Keep(1), 5, false, None);
         history.control_ends(6);
         begins(&mut history, 1, 7, 0, 2 * SECTOR);
         history.write_ends(1, 8, &(0..1024));
         history.flushed(9, 10);
-        history.control_begins(Effect::Apply(1), 11, false);
+        history.control_begins(Effect::Apply(1), 11, false, None);
         let old = [stamp(0, 1), stamp(1, 1)].concat();
         let new = [stamp(0, 0), stamp(1, 0)].concat();
         let half = [stamp(0, 0), stamp(1, 1)].concat();
@@ -327,7 +335,7 @@ mod tests {
         assert!(accepts(&history, 14, strict, &old), "not flushed yet");
         history.flushed(15, 16);
         assert!(!accepts(&history, 17, strict, &old) && accepts(&history, 17, strict, &new));
-        history.control_begins(Effect::Resize(512), 18, true);
+        history.control_begins(Effect::Resize(512), 18, true, None);
         history.control_ends(19);
         assert!(accepts(&history, 19, strict, &new));
         assert!(!accepts(&history, 20, strict, &new) && accepts(&history, 20, strict, &new[..512]));

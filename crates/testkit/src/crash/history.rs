@@ -5,13 +5,13 @@
 //! the operation is over and a later flush is complete (or, where it is declared durable at its end,
 //! until its end).
 //!
-//! Moments are indexes into the log of the [`RecordingStorage`](super::RecordingStorage).
+//! Moments are indexes into the log of the [`Recording`](super::Recording).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Image, index};
+use super::{Control, Image, index};
 use crate::stamp::{SECTOR, SECTOR_BYTES};
 
 /// One sector's bytes.
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) begin: usize,
     pub(super) end: Option<usize>,
     pub(super) durable_at_end: bool,
+    /// The operation that began it, where it can be carried out again.
+    control: Option<Control>,
     pub(super) sectors: BTreeMap<u64, Vec<Written>>,
 }
 
@@ -96,6 +98,7 @@ impl History {
             begin: 0,
             end: Some(0),
             durable_at_end: true,
+            control: None,
             sectors: BTreeMap::new(),
         };
         Self {
@@ -161,11 +164,17 @@ impl History {
         self.flushes.push((begin, end));
     }
 
-    /// A control operation begins at the moment `begin`.
+    /// A control operation begins at the moment `begin`: `control`, if it can be carried out again.
     ///
     /// # Panics
     /// When it applies what was never kept.
-    pub(super) fn control_begins(&mut self, effect: Effect, begin: usize, durable_at_end: bool) {
+    pub(super) fn control_begins(
+        &mut self,
+        effect: Effect,
+        begin: usize,
+        durable_at_end: bool,
+        control: Option<Control>,
+    ) {
         let present = self.worlds.len() - 1;
         let (size, base) = match effect {
             Effect::Apply(id) => {
@@ -195,8 +204,17 @@ impl History {
             begin,
             end: None,
             durable_at_end,
+            control,
             sectors: BTreeMap::new(),
         });
+    }
+
+    /// The control operation under way when the log had `at` lines.
+    pub(crate) fn interrupted(&self, at: usize) -> Option<Control> {
+        let begun = self.worlds.iter().rfind(|world| world.begin < at)?;
+        begun
+            .control
+            .filter(|_| begun.end.is_none_or(|end| end >= at))
     }
 
     pub(super) fn control_ends(&mut self, end: usize) {

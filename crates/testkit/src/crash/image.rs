@@ -349,6 +349,14 @@ impl Image {
         })
     }
 
+    /// A fingerprint of several files; of one alone, its own.
+    pub(crate) fn hash_of(images: &[Self]) -> u64 {
+        let hashes = images.iter().map(Self::hash);
+        hashes
+            .reduce(|sum, hash| mix(sum.rotate_left(7)) ^ hash)
+            .unwrap_or_default()
+    }
+
     fn holds(&self, offset: u64, len: usize) -> bool {
         let end = offset.checked_add(len as u64);
         end.is_some_and(|end| end <= self.len)

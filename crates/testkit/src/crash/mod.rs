@@ -1,7 +1,7 @@
 //! Every instant a crash can expose, tried.
 //!
 //! ```text
-//!   Scenario ─► Driver ─► engine under proof ─► RecordingStorage    what was asked, when, with marks
+//!   Scenario ─► Driver ─► engine under proof ─► Recording           what was asked, when, with marks
 //!                  │                                   │
 //!               History                           points, windows   where a crash may strike
 //!                  │                                   │
@@ -12,15 +12,17 @@
 //!
 //! # How a crash is modelled
 //!
-//! The log of the file's changes is cut at completed syncs. What a sync covers is durable; each
+//! A story has one file or several, and one log of what changes any of them. For each file it is cut
+//! at that file's completed syncs: what a sync covers is durable, and a sync covers one file. Each
 //! change since is a *unit* that may have reached the disk or not.
 //!
 //! | choice | models |
 //! | --- | --- |
 //! | any subset of the units | caches and queues that write back in any order |
+//! | some of one file's units, and all or none of another's | files on two disks, or far apart on one |
 //! | a write of several sectors in part | power cut in the middle of a transfer; 512 bytes are atomic |
 //! | a `set_len` in or out as a unit of its own | the file system's journal ahead of or behind the data |
-//! | any length the file had in the window | data that arrived without its size, size without its data |
+//! | any length a file had in the window | data that arrived without its size, size without its data |
 //! | holes and zeroed ranges after later writes, or before earlier ones | unmaps queued apart from writes |
 //! | overlapping units in another order | two paths to one disk |
 //! | a sync that was begun only | no promise at all |
@@ -31,8 +33,10 @@
 //! same sector is not; this is harsher than a page cache.
 //!
 //! States with the same bytes are verified once for as long as no further promise of durability has
-//! been made: what may be read only grows until then, so the first verdict is the strictest. Each
-//! state has a number from which it is made again, whatever the budget was.
+//! been made: what may be read only grows until then, so the first verdict is the strictest. Where a
+//! crash cuts a [`Control`] operation short, the operation is carried out again as well, if the subject
+//! can: the disk must then be what it makes of it. Each state has a number from which it is made again,
+//! whatever the budget was.
 //!
 //! # Example
 //!
@@ -50,11 +54,11 @@
 //!         "raw"
 //!     }
 //!
-//!     fn open(&self, storage: Arc<dyn Storage>, _writable: bool) -> Result<LoneLayer> {
-//!         Ok(LoneLayer::new(Box::new(RawLayer::open(storage)?)))
+//!     fn open(&self, files: &[Arc<dyn Storage>], _writable: bool) -> Result<LoneLayer> {
+//!         Ok(LoneLayer::new(Box::new(RawLayer::open(Arc::clone(&files[0]))?)))
 //!     }
 //!
-//!     fn check(&self, _storage: Arc<dyn Storage>) -> Result<CheckReport> {
+//!     fn check(&self, _files: &[Arc<dyn Storage>]) -> Result<CheckReport> {
 //!         Ok(CheckReport::default())
 //!     }
 //! }
@@ -98,9 +102,10 @@ pub use image::Image;
 pub(crate) use image::index;
 pub use plan::{Named, Plan, Story, asks_for_much};
 pub use record::{Told, tell};
-pub use recording::{Entry, Mark, RecordingStorage};
+pub use recording::{Entry, Line, Mark, Recording};
 pub use report::{Bad, Report, StateId, closing_line};
 pub use scenario::Scenario;
+pub(crate) use state::StateFiles;
 pub use state::StateStorage;
 
 pub use crate::subject::{Control, CrashSubject};

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{Result, Storage};
+use blockdev_core::Result;
 
-use super::recording::Entry;
+use super::recording::Line;
 use super::verify::{View, content, guarded};
-use super::{CrashSubject, Driver, History, Image, RecordingStorage, Scenario};
+use super::{Control, CrashSubject, Driver, History, Image, Recording, Scenario};
 
 /// One telling of a scenario.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    pub(crate) image: Image,
-    pub(crate) log: Vec<Entry>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) log: Vec<Line>,
     pub(crate) history: History,
     /// What is to be read of its disk.
     pub(crate) view: View,
@@ -23,13 +23,13 @@ pub(crate) fn record<S: CrashSubject>(
     subject: &S,
     scenario: &Scenario<'_, S>,
 ) -> Result<Recorded, String> {
-    let image = scenario.image.clone();
+    let images = scenario.images.clone();
     let start = start_content(subject, scenario)?;
-    let recording = RecordingStorage::new(image.clone());
-    let storage: Arc<dyn Storage> = recording.clone();
+    let recording = Recording::new(images.clone());
+    let files = recording.storages();
     let history = guarded(|| {
         let told = || -> Result<History> {
-            let mut driver = Driver::new(subject, Arc::clone(&recording), storage, start)?;
+            let mut driver = Driver::new(subject, Arc::clone(&recording), files, start)?;
             (scenario.script)(&mut driver)?;
             driver.close()?;
             Ok(driver.history())
@@ -38,19 +38,19 @@ pub(crate) fn record<S: CrashSubject>(
     })?;
     Ok(Recorded {
         view: View::of(&history),
-        image,
+        images,
         log: recording.log(),
         history,
     })
 }
 
-/// What a story does to its file.
+/// What a story does to its files.
 #[derive(Debug)]
 pub struct Told {
-    /// The file at the start.
-    pub image: Image,
-    /// Everything that changed it, with the driver's marks.
-    pub log: Vec<Entry>,
+    /// The files at the start.
+    pub images: Vec<Image>,
+    /// Everything that changed them, with the driver's marks.
+    pub log: Vec<Line>,
     /// What each operation was, by its number in the marks.
     pub names: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub fn tell<S: CrashSubject>(subject: &S, scenario: &Scenario<'_, S>) -> Told {
     let recorded = record(subject, scenario);
     let recorded = recorded.unwrap_or_else(|wrong| panic!("{}: {wrong}", scenario.name));
     Told {
-        image: recorded.image,
+        images: recorded.images,
         log: recorded.log,
         names: recorded.history.names,
     }
@@ -76,21 +76,29 @@ pub(crate) fn start_content<S: CrashSubject>(
 ) -> Result<Image, String> {
     match &scenario.content {
         Some(content) => Ok(content.clone()),
-        None => guarded(|| content(subject, &scenario.image)),
+        None => guarded(|| content(subject, &scenario.images)),
     }
 }
 
-/// The file after a writable open and a close, and what was done to it: recovery is a write path
-/// too.
+/// What a writable open and a close do to the files, and then what the operation `interrupted` does
+/// when it is carried out again: recovery is a write path too.
 pub(crate) fn record_recovery<S: CrashSubject>(
     subject: &S,
-    image: &Image,
-) -> Result<Vec<Entry>, String> {
-    let recording = RecordingStorage::new(image.clone());
+    images: &[Image],
+    interrupted: Option<Control>,
+) -> Result<Vec<Line>, String> {
+    let recording = Recording::new(images.to_vec());
+    let files = recording.storages();
     guarded(|| {
-        let device = subject.open(recording.clone(), true);
-        let closed = device.and_then(|device| subject.close(device));
-        closed.map_err(|error| format!("recovery: {error}"))
+        let recover = || -> Result<()> {
+            subject.close(subject.open(&files, true)?)?;
+            let resumed = interrupted.map(|control| subject.resume(&files, control));
+            match resumed.transpose()?.flatten() {
+                Some(device) => subject.close(device),
+                None => Ok(()),
+            }
+        };
+        recover().map_err(|error| format!("recovery: {error}"))
     })?;
     Ok(recording.log())
 }

@@ -1,4 +1,4 @@
-//! A file in memory that writes down everything that changes it.
+//! Files in memory, and one log of everything that changes any of them.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,15 @@ use super::state::{extent, short_read, zero_range};
 use super::{Image, index};
 
 /// One line of the log. Its index is the moment at which it happened.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Which of the files it is about, from 0. The driver's word is about none, and has 0 here.
+    pub file: usize,
+    /// What happened.
+    pub entry: Entry,
+}
+
+/// What happens to a file, and what the driver says to it.
 #[derive(Debug, Clone)]
 pub enum Entry {
     /// Bytes were written, growing the file where needed.
@@ -37,20 +46,20 @@ pub enum Entry {
         /// How many bytes.
         len: u64,
     },
-    /// A sync was completed; what was logged before `since` is durable by it.
+    /// A sync was completed; what was logged of this file before `since` is durable by it.
     Sync {
         /// How much it makes stable.
         kind: SyncKind,
         /// The log's length when it was begun.
         since: usize,
     },
-    /// A sync failed: what was pending may be there or not, and no later sync helps it.
+    /// A sync failed: what was pending of this file may be there or not, and no later sync helps it.
     SyncFailed,
     /// The driver's word.
     Mark(Mark),
 }
 
-/// What the driver of a scenario notes between the file's operations.
+/// What the driver of a scenario notes between the files' operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// A guest operation begins.
@@ -83,6 +92,15 @@ impl Entry {
     }
 }
 
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file > 0 {
+            write!(f, "file {}: ", self.file)?;
+        }
+        self.entry.fmt(f)
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -99,32 +117,43 @@ impl fmt::Display for Entry {
 
 #[derive(Debug)]
 struct Inner {
-    image: Image,
-    log: Vec<Entry>,
+    images: Vec<Image>,
+    log: Vec<Line>,
 }
 
-/// A writable file in memory that logs each change with its bytes. Reads are served from the file
-/// as it is now.
+/// Writable files in memory and the log of what changes them, with its bytes.
 #[derive(Debug)]
-pub struct RecordingStorage(Mutex<Inner>);
+pub struct Recording(Mutex<Inner>);
 
-impl RecordingStorage {
-    /// A file that holds `image`, with an empty log.
+impl Recording {
+    /// Files that hold `images`, with an empty log.
     #[must_use]
-    pub fn new(image: Image) -> Arc<Self> {
+    pub fn new(images: Vec<Image>) -> Arc<Self> {
         let log = Vec::with_capacity(256);
-        Arc::new(Self(Mutex::new(Inner { image, log })))
+        Arc::new(Self(Mutex::new(Inner { images, log })))
     }
 
-    /// The file as it is now.
+    /// Every file as a storage, in order.
     #[must_use]
-    pub fn image(&self) -> Image {
-        self.lock_inner().image.clone()
+    pub fn storages(self: &Arc<Self>) -> Vec<Arc<dyn Storage>> {
+        let storage = |file| -> Arc<dyn Storage> {
+            Arc::new(RecordingStorage {
+                recording: Arc::clone(self),
+                file,
+            })
+        };
+        (0..self.lock_inner().images.len()).map(storage).collect()
+    }
+
+    /// The files as they are now.
+    #[must_use]
+    pub fn images(&self) -> Vec<Image> {
+        self.lock_inner().images.clone()
     }
 
     /// A copy of the log.
     #[must_use]
-    pub fn log(&self) -> Vec<Entry> {
+    pub fn log(&self) -> Vec<Line> {
         self.lock_inner().log.clone()
     }
 
@@ -136,18 +165,18 @@ impl RecordingStorage {
 
     /// Adds the driver's word and returns the moment it stands for.
     pub fn mark(&self, mark: Mark) -> usize {
-        self.push(Entry::Mark(mark))
+        self.push(0, Entry::Mark(mark))
     }
 
-    /// Notes that a sync failed, on behalf of a storage in front that made it fail.
-    pub fn sync_failed(&self) {
-        self.push(Entry::SyncFailed);
+    /// Notes that a sync of `file` failed, on behalf of a storage in front that made it fail.
+    pub fn sync_failed(&self, file: usize) {
+        self.push(file, Entry::SyncFailed);
     }
 
-    fn push(&self, entry: Entry) -> usize {
+    fn push(&self, file: usize, entry: Entry) -> usize {
         let mut inner = self.lock_inner();
-        entry.apply(&mut inner.image);
-        inner.log.push(entry);
+        entry.apply(&mut inner.images[file]);
+        inner.log.push(Line { file, entry });
         inner.log.len() - 1
     }
 
@@ -156,13 +185,30 @@ impl RecordingStorage {
     }
 }
 
+/// One of the files. Reads are served from it as it is now.
+#[derive(Debug)]
+struct RecordingStorage {
+    recording: Arc<Recording>,
+    file: usize,
+}
+
+impl RecordingStorage {
+    fn push(&self, entry: Entry) {
+        self.recording.push(self.file, entry);
+    }
+
+    fn image<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(&self.recording.lock_inner().images[self.file])
+    }
+}
+
 impl Storage for RecordingStorage {
     fn len(&self) -> Result<u64> {
-        Ok(self.lock_inner().image.len())
+        Ok(self.image(Image::len))
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        if self.lock_inner().image.read(offset, buf) {
+        if self.image(|image| image.read(offset, buf)) {
             Ok(())
         } else {
             Err(short_read(offset, buf.len()))
@@ -184,7 +230,7 @@ impl Storage for RecordingStorage {
 
     fn sync(&self, kind: SyncKind) -> Result<()> {
         // Others may write between the two locks: that is what `since` is for.
-        let since = self.now();
+        let since = self.recording.now();
         self.push(Entry::Sync { kind, since });
         Ok(())
     }
@@ -223,7 +269,7 @@ impl Storage for RecordingStorage {
     }
 
     fn next_extent(&self, offset: u64) -> Result<HostExtent> {
-        extent(&self.lock_inner().image, offset)
+        self.image(|image| extent(image, offset))
     }
 
     fn is_read_only(&self) -> bool {
@@ -238,19 +284,25 @@ mod tests {
     #[test]
     fn the_log_replayed_over_the_first_bytes_gives_the_last() {
         let first = Image::from(&[1; 4096][..]);
-        let storage = RecordingStorage::new(first.clone());
+        let recording = Recording::new(vec![first.clone(), Image::default()]);
+        let [storage, other] = &recording.storages()[..] else {
+            panic!("two files");
+        };
         storage.write_at(&[2; 700], 4000).unwrap();
         storage.punch_hole(100, 50).unwrap();
         storage.zero_range(6000, 100).unwrap();
-        storage.copy_range_to(0, &*storage, 8000, 300).unwrap();
+        storage.copy_range_to(0, &**storage, 8000, 300).unwrap();
         storage.sync(SyncKind::Data).unwrap();
         storage.set_len(8100).unwrap();
-        assert_eq!(storage.mark(Mark::Begin(1)), 6);
-        let mut again = first;
-        for entry in storage.log() {
-            entry.apply(&mut again);
+        assert_eq!(recording.mark(Mark::Begin(1)), 6);
+        storage.copy_range_to(3900, &**other, 10, 200).unwrap();
+        let mut again = [first, Image::default()];
+        for line in recording.log() {
+            line.entry.apply(&mut again[line.file]);
         }
-        assert_eq!(again.to_vec(), storage.image().to_vec());
-        assert_eq!(again.len(), 8100);
+        for (again, now) in again.iter().zip(recording.images()) {
+            assert_eq!(again.to_vec(), now.to_vec());
+        }
+        assert_eq!(again.map(|image| image.len()), [8100, 210]);
     }
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use super::budget::Share;
 use super::choice::{Choice, Choices};
 use super::record::{Recorded, record_recovery};
-use super::recording::{Entry, Mark};
-use super::verify::verify;
+use super::recording::{Entry, Line, Mark};
+use super::verify::AfterCrash;
 use super::window::{Point, points};
 use super::{
-    Allowed, Bad, CrashExplorer, CrashSubject, Expected, Image, Report, Scenario, StateId,
+    Allowed, Bad, Control, CrashExplorer, CrashSubject, Expected, Image, Report, Scenario, StateId,
 };
 use crate::Rng;
 
@@ -34,6 +34,8 @@ struct Place<'p> {
     recorded: &'p Recorded,
     point: &'p Point,
     expected: Expected,
+    /// The operation that the crash cuts short.
+    interrupted: Option<Control>,
     seed: u64,
 }
 
@@ -61,11 +63,12 @@ impl<'a, S: CrashSubject> Run<'a, S> {
             recorded,
             point,
             expected: Expected::at(&recorded.history, point.at, self.allowed),
+            interrupted: recorded.history.interrupted(point.at),
             seed: self.explorer.budget.seed,
         }
     }
 
-    fn choices<'p>(&self, point: &'p Point, log: &'p [Entry]) -> Choices<'p> {
+    fn choices<'p>(&self, point: &'p Point, log: &'p [Line]) -> Choices<'p> {
         Choices::new(
             point,
             log,
@@ -75,7 +78,7 @@ impl<'a, S: CrashSubject> Run<'a, S> {
     }
 
     pub(super) fn explore(&mut self, recorded: &Recorded) {
-        let points = points(&recorded.image, &recorded.log);
+        let points = points(&recorded.images, &recorded.log);
         // Telling the story does not count: its states do.
         self.start = Instant::now();
         self.report.points = points.len();
@@ -104,9 +107,10 @@ impl<'a, S: CrashSubject> Run<'a, S> {
     /// Makes one state and verifies it, and some of the crashes in its recovery. False when it was
     /// met before.
     fn state(&mut self, place: &Place<'_>, choice: &Choice, number: u64) -> bool {
-        let image = choice.image(place.point, &place.recorded.log);
+        let images = choice.images(place.point, &place.recorded.log);
         self.report.generated += 1;
-        if !self.seen.insert((image.hash(), place.point.promises)) {
+        let hash = Image::hash_of(&images);
+        if !self.seen.insert((hash, place.point.promises)) {
             return false;
         }
         let state = StateId {
@@ -114,12 +118,12 @@ impl<'a, S: CrashSubject> Run<'a, S> {
             choice: number,
             within: None,
         };
-        self.verify(place, &image, state, || {
+        self.verify(place, &images, state, || {
             choice.describe(place.point, &place.recorded.log)
         });
         let every = self.explorer.recovery_every;
         if every > 0 && self.report.distinct.is_multiple_of(every) {
-            self.recovery(place, &image, state);
+            self.recovery(place, &images, state);
         }
         true
     }
@@ -127,7 +131,7 @@ impl<'a, S: CrashSubject> Run<'a, S> {
     fn verify(
         &mut self,
         place: &Place<'_>,
-        image: &Image,
+        images: &[Image],
         state: StateId,
         choice: impl FnOnce() -> String,
     ) {
@@ -135,15 +139,13 @@ impl<'a, S: CrashSubject> Run<'a, S> {
         let within = state.within.unwrap_or_default();
         let salt = (state.choice << 24) ^ ((within.0 as u64) << 12) ^ within.1;
         let mut rng = Rng::new(place.seed ^ (state.at as u64).rotate_left(40) ^ salt);
-        let view = &place.recorded.view;
-        let verdict = verify(
-            self.explorer.subject,
-            image,
-            &place.expected,
-            view,
-            &mut rng,
-        );
-        if let Err(description) = verdict {
+        let after = AfterCrash {
+            subject: self.explorer.subject,
+            expected: &place.expected,
+            view: &place.recorded.view,
+            interrupted: place.interrupted,
+        };
+        if let Err(description) = after.verify(images, &mut rng) {
             self.report.bad_count += 1;
             if self.report.bad.len() < KEPT {
                 self.report.bad.push(Bad {
@@ -158,19 +160,20 @@ impl<'a, S: CrashSubject> Run<'a, S> {
         }
     }
 
-    /// Crashes within the recovery of `image`, a few at random.
-    fn recovery(&mut self, place: &Place<'_>, image: &Image, state: StateId) {
+    /// Crashes within the recovery of `images`, a few at random.
+    fn recovery(&mut self, place: &Place<'_>, images: &[Image], state: StateId) {
         // A recovery that fails has been reported by the state itself.
-        let Ok(log) = record_recovery(self.explorer.subject, image) else {
+        let recorded = record_recovery(self.explorer.subject, images, place.interrupted);
+        let Ok(log) = recorded else {
             return;
         };
-        let inner = points(image, &log);
+        let inner = points(images, &log);
         let moments = inner.iter().filter(|point| !point.window.is_empty());
         let moments: Vec<&Point> = moments.collect();
         if moments.is_empty() {
             return;
         }
-        let mut rng = Rng::new(place.seed ^ image.hash());
+        let mut rng = Rng::new(place.seed ^ Image::hash_of(images));
         for _ in 0..self.explorer.recovery_states {
             let point = *rng.pick(&moments);
             let choices = self.choices(point, &log);
@@ -184,40 +187,41 @@ impl<'a, S: CrashSubject> Run<'a, S> {
         place: &Place<'_>,
         state: StateId,
         point: &Point,
-        log: &[Entry],
+        log: &[Line],
         choices: &Choices<'_>,
         number: u64,
     ) {
         let choice = choices.choice(number);
-        let image = choice.image(point, log);
+        let images = choice.images(point, log);
         self.report.generated += 1;
-        if self.seen.insert((image.hash(), place.point.promises)) {
+        let hash = Image::hash_of(&images);
+        if self.seen.insert((hash, place.point.promises)) {
             self.report.second_level += 1;
             let state = StateId {
                 within: Some((point.at, number)),
                 ..state
             };
-            self.verify(place, &image, state, || choice.describe(point, log));
+            self.verify(place, &images, state, || choice.describe(point, log));
         }
     }
 
     pub(super) fn replay(&mut self, recorded: &Recorded, state: StateId) {
-        let points = points(&recorded.image, &recorded.log);
+        let points = points(&recorded.images, &recorded.log);
         let point = points.iter().find(|point| point.at == state.at);
         let point = point.expect("a moment of this scenario");
         let place = self.place(recorded, point);
         let choice = self.choices(point, &recorded.log).choice(state.choice);
-        let image = choice.image(point, &recorded.log);
+        let images = choice.images(point, &recorded.log);
         self.report.generated = 1;
         let Some((at, number)) = state.within else {
-            return self.verify(&place, &image, state, || {
+            return self.verify(&place, &images, state, || {
                 choice.describe(point, &recorded.log)
             });
         };
-        match record_recovery(self.explorer.subject, &image) {
+        match record_recovery(self.explorer.subject, &images, place.interrupted) {
             Err(error) => self.broken(error),
             Ok(log) => {
-                let inner = self::points(&image, &log);
+                let inner = self::points(&images, &log);
                 let point = inner.iter().find(|point| point.at == at);
                 let point = point.expect("a moment of this recovery");
                 let choices = self.choices(point, &log);
@@ -249,7 +253,7 @@ fn operation(recorded: &Recorded, at: usize) -> String {
     let mark = recorded.log[..at]
         .iter()
         .rev()
-        .find_map(|entry| match entry {
+        .find_map(|line| match &line.entry {
             Entry::Mark(mark) => Some(*mark),
             _ => None,
         });

@@ -1,4 +1,4 @@
-//! A story to crash in: an image, what the disk reads at its start, and what the guest does.
+//! A story to crash in: the files, what the disk reads at its start, and what the guest does.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ type Script<'a, S> = Box<dyn Fn(&mut Driver<'_, S>) -> Result<()> + 'a>;
 pub struct Scenario<'a, S: CrashSubject> {
     /// For reports.
     pub name: String,
-    /// The image at the start, all of it durable.
-    pub image: Image,
+    /// The files at the start, all of them durable.
+    pub images: Vec<Image>,
     pub(crate) content: Option<Image>,
     pub(crate) allowed: Allowed,
     pub(crate) script: Script<'a, S>,
@@ -23,7 +23,10 @@ impl<S: CrashSubject> fmt::Debug for Scenario<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scenario")
             .field("name", &self.name)
-            .field("image_bytes", &self.image.len())
+            .field(
+                "image_bytes",
+                &self.images.iter().map(Image::len).collect::<Vec<_>>(),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -37,11 +40,18 @@ impl<'a, S: CrashSubject> Scenario<'a, S> {
     ) -> Self {
         Self {
             name: name.into(),
-            image: image.into(),
+            images: vec![image.into()],
             content: None,
             allowed: Allowed::default(),
             script: Box::new(script),
         }
+    }
+
+    /// The same, with one more file beside the first.
+    #[must_use]
+    pub fn beside(mut self, image: impl Into<Image>) -> Self {
+        self.images.push(image.into());
+        self
     }
 
     /// The same, told what the disk reads at the start (parents included). Otherwise the subject's

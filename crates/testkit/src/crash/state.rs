@@ -1,4 +1,4 @@
-//! One state of the file after a crash, as a storage.
+//! One state of the files after a crash, as storages.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +59,40 @@ impl StateStorage {
         }
         f(&mut self.image.write().unwrap_or_else(PoisonError::into_inner));
         Ok(())
+    }
+}
+
+/// All files of one state.
+#[derive(Debug)]
+pub(crate) struct StateFiles {
+    states: Vec<Arc<StateStorage>>,
+    storages: Vec<Arc<dyn Storage>>,
+}
+
+impl StateFiles {
+    pub(crate) fn new(images: &[Image], writable: bool) -> Self {
+        let states = images.iter().cloned();
+        let states: Vec<_> = states.map(|i| StateStorage::new(i, writable)).collect();
+        let storage = |state: &Arc<StateStorage>| -> Arc<dyn Storage> { state.clone() };
+        Self {
+            storages: states.iter().map(storage).collect(),
+            states,
+        }
+    }
+
+    /// As an engine takes them.
+    pub(crate) fn storages(&self) -> &[Arc<dyn Storage>] {
+        &self.storages
+    }
+
+    /// The bytes as they are now.
+    pub(crate) fn images(&self) -> Vec<Image> {
+        self.states.iter().map(|state| state.image()).collect()
+    }
+
+    /// How many changes were asked of them although they are for reading only.
+    pub(crate) fn refused(&self) -> u64 {
+        self.states.iter().map(|state| state.refused()).sum()
     }
 }
 

@@ -1,20 +1,20 @@
-//! Is this file, as a crash left it, what it must be?
+//! Are these files, as a crash left them, what they must be?
 //!
 //! In turn: the check finds no corruption as it is; a read-only open reads acceptable content and
 //! writes nothing; a writable open (recovery) reads the same; the check still finds nothing; a probe
 //! written to a sector never written and to one that was is there after a flush and another open,
-//! and nothing else has changed.
+//! and nothing else has changed. An operation that was cut short is then carried out again on the
+//! files as the crash left them, and what comes of it is judged in the same way.
 
 use std::any::Any;
 use std::cell::RefCell;
 use std::iter;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use blockdev_core::{BlockDevice, Severity, Storage};
+use blockdev_core::{BlockDevice, Severity};
 
-use super::{CrashSubject, Expected, History, Image, StateStorage, index};
+use super::{Control, CrashSubject, Expected, History, Image, StateFiles, index};
 use crate::Rng;
 use crate::stamp::{SECTOR, SECTOR_BYTES, stamped};
 
@@ -69,18 +69,14 @@ impl View {
 
 type Wrong<T = ()> = Result<T, String>;
 
-/// Judges `image` against `expected`.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn verify<S: CrashSubject>(
-    subject: &S,
-    image: &Image,
-    expected: &Expected,
-    view: &View,
-    rng: &mut Rng,
-) -> Wrong {
-    guarded(|| stages(subject, image, expected, view, rng))
+/// A crash at one moment, by which its states are judged.
+#[derive(Debug)]
+pub(crate) struct AfterCrash<'a, S> {
+    pub(crate) subject: &'a S,
+    pub(crate) expected: &'a Expected,
+    pub(crate) view: &'a View,
+    /// The operation that it cut short.
+    pub(crate) interrupted: Option<Control>,
 }
 
 /// Runs `f`, a panic in it being wrong as well.
@@ -95,80 +91,116 @@ fn said(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("of unknown cause")
 }
 
-fn stages<S: CrashSubject>(
-    subject: &S,
-    image: &Image,
-    expected: &Expected,
-    view: &View,
-    rng: &mut Rng,
-) -> Wrong {
-    check(subject, image, "as it is")?;
-
-    let storage = StateStorage::read_only(image.clone());
-    let device = open(subject, storage.clone(), false, "for reading")?;
-    let before = read(&device, view.ranges(device.size(), rng))?;
-    judge(&before, expected, "opened for reading")?;
-    drop(device);
-    if storage.refused() > 0 || storage.image().hash() != image.hash() {
-        return Err("the read-only open changed the file".into());
+impl<S: CrashSubject> AfterCrash<'_, S> {
+    /// Judges the files `images`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn verify(&self, images: &[Image], rng: &mut Rng) -> Wrong {
+        guarded(|| {
+            self.as_it_is(images, rng)?;
+            match self.interrupted {
+                Some(control) => self.resumed(images, control, rng),
+                None => Ok(()),
+            }
+        })
     }
 
-    let storage = StateStorage::writable(image.clone());
-    let mut device = open(subject, storage.clone(), true, "for writing")?;
-    let mut after = read(&device, before.ranges())?;
-    judge(&after, expected, "opened for writing")?;
-    if before != after {
-        return Err("the recovered disk reads other than the one opened for reading".into());
-    }
-    // With the handle open in one half of the states, closed in the other.
-    if rng.one_in(2) {
-        let flushed = device.flush();
-        flushed.map_err(|e| format!("flush after recovery: {e}"))?;
-    } else {
-        let closed = subject.close(device);
-        closed.map_err(|e| format!("close after recovery: {e}"))?;
-        device = open(subject, storage.clone(), true, "after recovery")?;
-    }
-    check(subject, &storage.image(), "after recovery")?;
+    fn as_it_is(&self, images: &[Image], rng: &mut Rng) -> Wrong {
+        check(self.subject, images, "as it is")?;
 
-    for (n, sector) in probes(&after, rng).into_iter().flatten().enumerate() {
-        let op = PROBE + u32::try_from(n).expect("two");
-        let at = sector * SECTOR_BYTES;
-        let bytes = stamped(at, SECTOR, op);
-        let written = device.write_at(&bytes, at);
-        written.map_err(|e| format!("probe write at sector {sector}: {e}"))?;
-        after.put(at, &bytes);
+        let files = StateFiles::new(images, false);
+        let device = open(self.subject, &files, false, "for reading")?;
+        let before = read(&device, self.view.ranges(device.size(), rng))?;
+        judge(&before, self.expected, "opened for reading")?;
+        drop(device);
+        if files.refused() > 0 || Image::hash_of(&files.images()) != Image::hash_of(images) {
+            return Err("the read-only open changed a file".into());
+        }
+
+        let files = StateFiles::new(images, true);
+        let device = open(self.subject, &files, true, "for writing")?;
+        let after = read(&device, before.ranges())?;
+        judge(&after, self.expected, "opened for writing")?;
+        if before != after {
+            return Err("the recovered disk reads other than the one opened for reading".into());
+        }
+        self.goes_on(&files, device, after, rng)
     }
-    device
-        .flush()
-        .map_err(|e| format!("flush of probes: {e}"))?;
-    drop(device);
-    let storage = StateStorage::read_only(storage.image());
-    let device = open(subject, storage.clone(), false, "after the probes")?;
-    let seen = read(&device, after.ranges())?;
-    if let Some(sector) = after.differs(&seen) {
-        return Err(format!("after the probes, sector {sector} has changed"));
+
+    /// The operation `control`, which was cut short, is carried out after all.
+    fn resumed(&self, images: &[Image], control: Control, rng: &mut Rng) -> Wrong {
+        let files = StateFiles::new(images, true);
+        let resumed = self.subject.resume(files.storages(), control);
+        let resumed = resumed.map_err(|error| format!("{control:?} again: {error}"))?;
+        let Some(device) = resumed else {
+            return Ok(());
+        };
+        let content = read(&device, self.view.ranges(device.size(), rng))?;
+        judge(&content, &self.expected.newest(), "carried out again")?;
+        self.goes_on(&files, device, content, rng)
+            .map_err(|wrong| format!("carried out again: {wrong}"))
     }
-    drop(device);
-    check(subject, &storage.image(), "after the probes")
+
+    /// A disk that reads `after` becomes stable, is sound, and can be written to.
+    fn goes_on(
+        &self,
+        files: &StateFiles,
+        mut device: S::Device,
+        mut after: Content,
+        rng: &mut Rng,
+    ) -> Wrong {
+        let subject = self.subject;
+        // With the handle open in one half of the states, closed in the other.
+        if rng.one_in(2) {
+            let flushed = device.flush();
+            flushed.map_err(|e| format!("flush after recovery: {e}"))?;
+        } else {
+            let closed = subject.close(device);
+            closed.map_err(|e| format!("close after recovery: {e}"))?;
+            device = open(subject, files, true, "after recovery")?;
+        }
+        check(subject, &files.images(), "after recovery")?;
+
+        for (n, sector) in probes(&after, rng).into_iter().flatten().enumerate() {
+            let op = PROBE + u32::try_from(n).expect("two");
+            let at = sector * SECTOR_BYTES;
+            let bytes = stamped(at, SECTOR, op);
+            let written = device.write_at(&bytes, at);
+            written.map_err(|e| format!("probe write at sector {sector}: {e}"))?;
+            after.put(at, &bytes);
+        }
+        device
+            .flush()
+            .map_err(|e| format!("flush of probes: {e}"))?;
+        drop(device);
+        let files = StateFiles::new(&files.images(), false);
+        let device = open(subject, &files, false, "after the probes")?;
+        let seen = read(&device, after.ranges())?;
+        if let Some(sector) = after.differs(&seen) {
+            return Err(format!("after the probes, sector {sector} has changed"));
+        }
+        drop(device);
+        check(subject, &files.images(), "after the probes")
+    }
 }
 
 fn open<S: CrashSubject>(
     subject: &S,
-    storage: Arc<dyn Storage>,
+    files: &StateFiles,
     writable: bool,
     when: &str,
 ) -> Wrong<S::Device> {
-    let opened = subject.open(storage, writable);
+    let opened = subject.open(files.storages(), writable);
     opened.map_err(|error| format!("open {when}: {error}"))
 }
 
 /// Fails where the check finds corruption, or leaks that may not be.
-pub(crate) fn check<S: CrashSubject>(subject: &S, image: &Image, when: &str) -> Wrong {
-    let storage = StateStorage::read_only(image.clone());
-    let report = subject.check(storage.clone());
+pub(crate) fn check<S: CrashSubject>(subject: &S, images: &[Image], when: &str) -> Wrong {
+    let files = StateFiles::new(images, false);
+    let report = subject.check(files.storages());
     let report = report.map_err(|error| format!("check {when}: {error}"))?;
-    if storage.refused() > 0 {
+    if files.refused() > 0 {
         return Err(format!("the check {when} writes"));
     }
     let least = if subject.leaks_allowed() {
@@ -271,10 +303,10 @@ fn probes(content: &Content, rng: &mut Rng) -> [Option<u64>; 2] {
     found
 }
 
-/// What a subject reads of the whole disk in `image`.
-pub(crate) fn content<S: CrashSubject>(subject: &S, image: &Image) -> Wrong<Image> {
-    let storage = StateStorage::read_only(image.clone());
-    let device = open(subject, storage, false, "of the first image")?;
+/// What a subject reads of the whole disk in `images`.
+pub(crate) fn content<S: CrashSubject>(subject: &S, images: &[Image]) -> Wrong<Image> {
+    let files = StateFiles::new(images, false);
+    let device = open(subject, &files, false, "of the first image")?;
     let size = device.size();
     let mut content = Image::zeros(size);
     for at in (0..size).step_by(1 << 20) {

@@ -8,11 +8,9 @@ use super::{FaultInjector, FaultReport};
 use crate::Rng;
 use crate::counting::{Fault, FaultyStorage, Op};
 use crate::crash::choice::Choices;
-use crate::crash::verify::{View, verify};
+use crate::crash::verify::{AfterCrash, View};
 use crate::crash::window::points;
-use crate::crash::{
-    CrashSubject, Driver, Expected, History, Image, RecordingStorage, Scenario, index,
-};
+use crate::crash::{CrashSubject, Driver, Expected, History, Image, Recording, Scenario, index};
 
 /// Disks up to this size are read whole after a failure, others where they were written to.
 const READ_WHOLE: u64 = 8 << 20;
@@ -30,9 +28,9 @@ pub(super) struct Plan {
 pub(super) struct Telling<'t, 'a, S: CrashSubject> {
     injector: &'t FaultInjector<'a, S>,
     scenario: &'t Scenario<'t, S>,
-    image: Image,
-    recording: Arc<RecordingStorage>,
-    faulty: Arc<FaultyStorage>,
+    recording: Arc<Recording>,
+    /// The files, on one host.
+    faulty: Vec<Arc<FaultyStorage>>,
     plan: Plan,
     /// Whether it was met; healing the host forgets it.
     hit: bool,
@@ -44,51 +42,63 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
         scenario: &'t Scenario<'_, S>,
         plan: Plan,
     ) -> Self {
-        let image = scenario.image.clone();
-        let recording = RecordingStorage::new(image.clone());
-        let witness = Arc::clone(&recording);
-        let faulty = FaultyStorage::witnessed(recording.clone(), move |op| {
-            if matches!(op, Op::SyncData | Op::SyncFull) {
-                witness.sync_failed();
-            }
-        });
-        if plan.from_then_on {
-            faulty.fail_from(plan.op, plan.nth, plan.fault);
-        } else {
-            faulty.fail(plan.op, plan.nth, plan.fault);
+        let recording = Recording::new(scenario.images.clone());
+        let mut faulty: Vec<Arc<FaultyStorage>> = Vec::new();
+        for (file, storage) in recording.storages().into_iter().enumerate() {
+            let recording = Arc::clone(&recording);
+            let witness = move |op| {
+                if matches!(op, Op::SyncData | Op::SyncFull) {
+                    recording.sync_failed(file);
+                }
+            };
+            faulty.push(match faulty.first() {
+                None => FaultyStorage::witnessed(storage, witness),
+                Some(first) => first.beside(storage, witness),
+            });
         }
-        Self {
+        let telling = Self {
             injector,
             scenario,
-            image,
             recording,
             faulty,
             plan,
             hit: false,
+        };
+        if plan.from_then_on {
+            telling.host().fail_from(plan.op, plan.nth, plan.fault);
+        } else {
+            telling.host().fail(plan.op, plan.nth, plan.fault);
         }
+        telling
+    }
+
+    /// Any of the files: they fail as one.
+    fn host(&self) -> &FaultyStorage {
+        &self.faulty[0]
     }
 
     /// True when the failure was met at all.
     pub(super) fn was_hit(&self) -> bool {
-        self.hit || self.faulty.hit()
+        self.hit || self.host().hit()
     }
 
     /// Tells the scenario and judges what is left.
     pub(super) fn run(&mut self, content: &Image, report: &mut FaultReport) -> Result<(), String> {
-        let storage: Arc<dyn Storage> = self.faulty.clone();
+        let file = |faulty: &Arc<FaultyStorage>| -> Arc<dyn Storage> { faulty.clone() };
+        let files = self.faulty.iter().map(file).collect();
         let subject = self.injector.subject;
         let recording = Arc::clone(&self.recording);
-        let driver = Driver::new(subject, recording, storage, content.clone());
+        let driver = Driver::new(subject, recording, files, content.clone());
         let mut driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
-                self.hit = self.faulty.hit();
+                self.hit = self.host().hit();
                 self.typed(&error)?;
                 return self.files(&History::new(content.clone()), report);
             }
         };
         let told = (self.scenario.script)(&mut driver).and_then(|()| driver.close());
-        self.hit = self.faulty.hit();
+        self.hit = self.host().hit();
         match &told {
             Ok(()) if self.hit => self.silence()?,
             Ok(()) => return Ok(()),
@@ -133,7 +143,7 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
         let Some(device) = driver.open_device() else {
             return Ok(());
         };
-        self.faulty.heal();
+        self.host().heal();
         let expected = Expected::live(&driver.history(), self.recording.now());
         let size = device.size();
         let ranges = if size <= READ_WHOLE {
@@ -172,16 +182,21 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
         Ok(())
     }
 
-    /// The file as it is, and as a crash would leave it.
+    /// The files as they are, and as a crash would leave them.
     fn files(&self, history: &History, report: &mut FaultReport) -> Result<(), String> {
         let log = self.recording.log();
         let expected = Expected::at(history, log.len(), self.scenario.allowed);
         let view = View::of(history);
-        let points = points(&self.image, &log);
+        let points = points(&self.scenario.images, &log);
         let point = points.last().expect("there is a start");
         let choices = Choices::new(point, &log, self.injector.seed, 10);
         let mut rng = Rng::new(self.injector.seed ^ self.plan.nth);
-        let subject = self.injector.subject;
+        let after = AfterCrash {
+            subject: self.injector.subject,
+            expected: &expected,
+            view: &view,
+            interrupted: history.interrupted(log.len()),
+        };
         for number in 0..=self.injector.states {
             // First everything and nothing, then anything.
             let number = if number < 2 {
@@ -190,9 +205,10 @@ impl<'t, 'a, S: CrashSubject> Telling<'t, 'a, S> {
                 rng.below(choices.planned() + 64)
             };
             let choice = choices.choice(number);
-            let image = choice.image(point, &log);
+            let images = choice.images(point, &log);
             report.states += 1;
-            verify(subject, &image, &expected, &view, &mut rng)
+            after
+                .verify(&images, &mut rng)
                 .map_err(|wrong| format!("{wrong}\n    {}", choice.describe(point, &log)))?;
         }
         Ok(())

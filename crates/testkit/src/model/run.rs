@@ -77,7 +77,7 @@ fn listed(ops: &[Op]) -> String {
 struct Model<'a, S: CrashSubject> {
     subject: &'a S,
     state: Arc<StateStorage>,
-    storage: Arc<dyn Storage>,
+    files: [Arc<dyn Storage>; 1],
     device: Option<S::Device>,
     flat: FlatDisk,
     rng: Rng,
@@ -88,12 +88,12 @@ type Told<T = ()> = Result<T, String>;
 impl<'a, S: CrashSubject> Model<'a, S> {
     fn new(subject: &'a S, image: &[u8], content: Vec<u8>, seed: u64) -> Told<Self> {
         let state = StateStorage::writable(image.into());
-        let storage: Arc<dyn Storage> = state.clone();
-        let device = subject.open(Arc::clone(&storage), true);
+        let files: [Arc<dyn Storage>; 1] = [state.clone()];
+        let device = subject.open(&files, true);
         Ok(Self {
             subject,
             state,
-            storage,
+            files,
             device: Some(device.map_err(|error| format!("open: {error}"))?),
             flat: FlatDisk::new(content),
             rng: Rng::new(seed ^ 0x5EED),
@@ -161,7 +161,7 @@ impl<'a, S: CrashSubject> Model<'a, S> {
             Op::Control(control) => {
                 self.flat.control(control);
                 let device = self.device.take().ok_or("not open")?;
-                let changed = self.subject.control(device, &self.storage, control);
+                let changed = self.subject.control(device, &self.files, control);
                 changed.map(|device| self.device = Some(device))
             }
         };
@@ -173,14 +173,14 @@ impl<'a, S: CrashSubject> Model<'a, S> {
         let closed = self.subject.close(device);
         closed.map_err(|error| format!("close: {error}"))?;
         if checked {
-            check(self.subject, &self.state.image(), "after a close")?;
+            check(self.subject, &[self.state.image()], "after a close")?;
         }
         Ok(())
     }
 
     fn reopen(&mut self, check: bool) -> Told {
         self.close(check)?;
-        let device = self.subject.open(Arc::clone(&self.storage), true);
+        let device = self.subject.open(&self.files, true);
         self.device = Some(device.map_err(|error| format!("reopen: {error}"))?);
         Ok(())
     }

@@ -136,7 +136,7 @@ impl<S: CrashSubject> Life<'_, S> {
 
     fn open(&self) -> S::Device {
         let storage = self.storage(FileOptions::read_write());
-        let opened = self.shape.subject.open(storage, true);
+        let opened = self.shape.subject.open(&[storage], true);
         opened.unwrap_or_else(|error| panic!("step {}: open: {error}", self.step))
     }
 
@@ -199,7 +199,7 @@ impl<S: CrashSubject> Life<'_, S> {
         let disk = self.disk.take().expect("it is open");
         // Used only by engines that open the file anew.
         let storage = self.storage(FileOptions::read_write().with_lock(LockMode::None));
-        self.disk = Some(self.shape.subject.control(disk, &storage, control)?);
+        self.disk = Some(self.shape.subject.control(disk, &[storage], control)?);
         Ok(())
     }
 

@@ -108,23 +108,23 @@ impl CrashSubject for Toy {
         "toy"
     }
 
-    fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<ToyDevice> {
-        ToyDevice::open(self.clone(), storage, writable)
+    fn open(&self, files: &[Arc<dyn Storage>], writable: bool) -> Result<ToyDevice> {
+        ToyDevice::open(self.clone(), Arc::clone(&files[0]), writable)
     }
 
-    fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
-        check::check(&*storage)
+    fn check(&self, files: &[Arc<dyn Storage>]) -> Result<CheckReport> {
+        check::check(&*files[0])
     }
 
     fn control(
         &self,
         device: ToyDevice,
-        storage: &Arc<dyn Storage>,
+        files: &[Arc<dyn Storage>],
         control: Control,
     ) -> Result<ToyDevice> {
         device.control(control)?;
         drop(device);
-        self.open(Arc::clone(storage), true)
+        self.open(files, true)
     }
 }
 

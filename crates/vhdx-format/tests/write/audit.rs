@@ -285,20 +285,20 @@ struct Walk<'a> {
 
 /// Looks at one story.
 pub(crate) fn audit(told: &Told) -> Findings {
-    let opened = Header::current(&told.image);
+    let opened = Header::current(&told.images[0]);
     let mut walk = Walk {
         told,
-        places: Places::of(&told.image),
-        now: told.image.clone(),
-        base: told.image.clone(),
+        places: Places::of(&told.images[0]),
+        now: told.images[0].clone(),
+        base: told.images[0].clone(),
         opened,
         replaying: !opened.log.is_nil(),
         headers_pending: 0,
-        stable_len: told.image.len(),
+        stable_len: told.images[0].len(),
         log_pending: false,
-        active: Logged::active(&told.image, &opened, opened.log),
+        active: Logged::active(&told.images[0], &opened, opened.log),
         unnamed: Vec::new(),
-        seen: Logged::all(&told.image, &opened)
+        seen: Logged::all(&told.images[0], &opened)
             .iter()
             .map(|entry| (entry.guid, entry.sequence))
             .collect(),
@@ -309,9 +309,9 @@ pub(crate) fn audit(told: &Told) -> Findings {
         loose: false,
         unseen: false,
     };
-    for (line, entry) in told.log.iter().enumerate() {
-        walk.line = line;
-        walk.step(entry);
+    for (n, line) in told.log.iter().enumerate() {
+        walk.line = n;
+        walk.step(&line.entry);
     }
     walk.ended();
     walk.findings

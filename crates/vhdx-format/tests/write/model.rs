@@ -65,7 +65,7 @@ fn a_guest_of_any_shape_of_image_reads_what_it_wrote() {
         println!("{what}");
         let image = run_model(&subject, &image, content, seed, ops, compare);
         let storage = Arc::new(MemoryStorage::from(image.clone()));
-        let report = subject.check(storage).unwrap();
+        let report = subject.check(&[storage]).unwrap();
         assert!(report.is_clean(), "{what}: {:?}", report.findings);
         if by_qemu {
             qemu_agrees(&image, &what);

@@ -597,7 +597,7 @@ fn unknown() -> Story {
         d.reopen()?;
         d.write(2 * MIB, 512)
     });
-    let (image, layout) = (scenario.image.clone(), disk.layout());
+    let (image, layout) = (scenario.images[0].clone(), disk.layout());
     let mib = 1 << 20;
     for entry in &layout.region_entries[2..] {
         subject = subject.keeping(&image, entry.file_offset, mib);

@@ -68,7 +68,8 @@ impl CrashSubject for Vhdx {
         "vhdx"
     }
 
-    fn open(&self, storage: Arc<dyn Storage>, writable: bool) -> Result<Disk> {
+    fn open(&self, files: &[Arc<dyn Storage>], writable: bool) -> Result<Disk> {
+        let storage = Arc::clone(&files[0]);
         if !self.repairs {
             return open(storage, writable, &self.base);
         }
@@ -77,15 +78,16 @@ impl CrashSubject for Vhdx {
         open(storage, writable, &self.base)
     }
 
-    fn check(&self, storage: Arc<dyn Storage>) -> Result<CheckReport> {
+    fn check(&self, files: &[Arc<dyn Storage>]) -> Result<CheckReport> {
+        let storage = &files[0];
         let mut report = if self.repairs {
             // What counts is what a repair makes of it.
-            repair(copy(&*storage)?, &OpenOptions::read_write())?.after
+            repair(copy(&**storage)?, &OpenOptions::read_write())?.after
         } else {
-            vhdx_format::check(Arc::clone(&storage), &OpenOptions::read_only())?
+            vhdx_format::check(Arc::clone(storage), &OpenOptions::read_only())?
         };
         if !self.parents.is_empty() {
-            let image = VhdxImage::open(Arc::clone(&storage), &OpenOptions::read_only())?;
+            let image = VhdxImage::open(Arc::clone(storage), &OpenOptions::read_only())?;
             let names = &image.file_refs()[0].names;
             let known = |name: &&str| names.iter().any(|own| format!("{own:?}").contains(name));
             if self.parents.iter().filter(|name| known(name)).count() != 1 {
@@ -113,7 +115,7 @@ impl CrashSubject for Vhdx {
         Ok(report)
     }
 
-    fn control(&self, mut device: Disk, _: &Arc<dyn Storage>, control: Control) -> Result<Disk> {
+    fn control(&self, mut device: Disk, _: &[Arc<dyn Storage>], control: Control) -> Result<Disk> {
         let base = Arc::clone(&device.base);
         let image = &mut device.layer;
         match control {
