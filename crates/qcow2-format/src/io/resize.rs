@@ -4,14 +4,18 @@
 //!   grow     longer L1 table ── header ── what lies beyond the old end made zeros ── header: size
 //!   shrink   header: size ── what lies beyond the new end given up
 //!
-//!   an external data file grows before, and is cut after
+//!   an external data file grows before, and is cut after; one that is a raw image of the disk gives
+//!   what is new its places before the size is told
 //! ```
+
+use std::ops::Range;
 
 use blockdev_core::{Below, Error, ErrorKind, Result, SyncKind, ZeroFlags};
 
 use crate::image::Qcow2Image;
 use crate::meta::geometry::Geometry;
 use crate::meta::header::MAX_L1_BYTES;
+use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
 
 impl Qcow2Image {
     /// Makes the disk `size` bytes long. New bytes read as zeros, also where the backing file, of
@@ -122,13 +126,40 @@ impl Qcow2Image {
         if rest < end && !self.rules.has_data_file {
             self.change_entries(rest..end, true, |slot, _| self.rules.unmapped(slot))?;
         }
+        if self.first.header.is_data_file_raw() {
+            self.give_places(whole..end)?;
+        }
         self.settle_all()?;
         let l1 = (self.first.header.l1_table_offset, self.first.header.l1_size);
         self.name_l1_table(l1, size)
     }
 
+    /// Gives every cluster of `range` the place in the data file that is its own. A write would do it
+    /// as well, but after the bytes: a crash between them would show these to whoever takes the data
+    /// file for a raw image, and zeros to everybody else.
+    fn give_places(&self, range: Range<u64>) -> Result<()> {
+        let engine = self.engine()?;
+        let geometry = &self.rules.geometry;
+        let mut guest = range.start;
+        while guest < range.end {
+            let end = range
+                .end
+                .min((guest / geometry.l2_coverage() + 1) * geometry.l2_coverage());
+            let mut state = engine.lock();
+            let table = self.own_l2_table(&mut state, guest)?;
+            while guest < end {
+                let there = (L2Entry::standard(guest), SubclusterBits::ALLOCATED);
+                self.set_slot(&state, table, guest, there)?;
+                guest += geometry.cluster_size();
+            }
+            drop(state);
+            self.flush_if_much()?;
+        }
+        Ok(())
+    }
+
     /// Makes the part of the last cluster that was beyond the disk zeros.
-    fn zero_tail(&self, tail: std::ops::Range<u64>, below: &dyn Below) -> Result<()> {
+    fn zero_tail(&self, tail: Range<u64>, below: &dyn Below) -> Result<()> {
         let flags = ZeroFlags::default();
         self.zero_bytes(tail, flags, below)
     }

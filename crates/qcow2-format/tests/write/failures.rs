@@ -4,7 +4,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use blockdev_core::{BlockDevice, ErrorKind, FileRole, Layer, MemoryStorage, OpenOptions, Storage};
+use blockdev_core::{
+    BlockDevice, ErrorKind, ExtentKind, FileRole, Layer, MemoryStorage, OpenOptions, Storage,
+};
 use qcow2_format::inspect::first_cluster;
 use qcow2_format::{NewSnapshot, Qcow2Image, Qcow2Writer, Repair, check, repair};
 use testkit::counting::{CountingStorage, Fault, FaultyStorage, Op};
@@ -434,6 +436,33 @@ fn a_raw_data_file_has_the_size_of_its_disk() {
     std::fs::write(&data, raw.to_vec()).unwrap();
     assert_eq!(img.check("qcow2", &file).code, 0);
     assert!(img.same(("qcow2", &file), ("raw", &data)).unwrap());
+}
+
+/// A raw data file that grew had no places for what was new: a write put its bytes there before any
+/// entry said so, and a crash between the two left raw readers with bytes that the disk did not have.
+#[test]
+fn what_a_raw_data_file_grows_by_has_its_places() {
+    for (bits, extended) in [(9, false), (12, false), (14, true)] {
+        let mut shape = options(60 << 10, bits);
+        shape.extended_l2 = extended;
+        let (image, data) = subject::filled_beside(&content(60), shape, true);
+        let mut disk = open(&shared(image));
+        disk.layer.attach(FileRole::Data, shared(data)).unwrap();
+        for size in [5 << 20, 40 << 10, 300 << 10] {
+            subject::resize(&mut disk, size).unwrap();
+            let mut at = 0;
+            while at < size {
+                let run = disk.block_status(at, size - at).unwrap();
+                assert_eq!(
+                    run.kind,
+                    ExtentKind::Data,
+                    "{bits} bits: {at:#x} of {size:#x}"
+                );
+                assert_eq!(run.host.map(|host| host.offset), Some(at));
+                at += run.len;
+            }
+        }
+    }
 }
 
 /// Entries were made stable while the bytes that they speak of, in another file, were not: after a

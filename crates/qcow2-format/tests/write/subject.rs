@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use blockdev_core::{
-    Below, BulkOptions, CheckReport, Layer, LoneLayer, MemoryStorage, NoProgress, OpenOptions,
-    RawLayer, Result, Storage, bulk_copy,
+    Below, BlockDevice, BulkOptions, CheckReport, Error, ErrorKind, FileRole, Layer, LoneLayer,
+    MemoryStorage, NoProgress, OpenOptions, RawLayer, Result, Storage, bulk_copy,
 };
 use qcow2_format::inspect::first_cluster;
-use qcow2_format::{CreateOptions, NewSnapshot, Qcow2Image, Qcow2Writer, Repair, repair};
+use qcow2_format::{CreateOptions, DataFile, NewSnapshot, Qcow2Image, Qcow2Writer, Repair, repair};
 use testkit::crash::{Control, CrashSubject};
 use testkit::stamp::stamped;
 use testkit::{BytesBelow, Over};
@@ -66,6 +66,9 @@ impl CrashSubject for Qcow2 {
             repair(Arc::clone(storage), &OpenOptions::read_write(), Repair::All)?;
         }
         let mut disk = open(Arc::clone(storage), writable, &self.base)?;
+        if let Some(data) = files.get(1) {
+            disk.layer.attach(FileRole::Data, Arc::clone(data))?;
+        }
         if self.packs {
             disk.write = packed;
         }
@@ -82,6 +85,9 @@ impl CrashSubject for Qcow2 {
             return Ok(repair(copy, &OpenOptions::read_write(), Repair::All)?.after);
         }
         let header = first_cluster(&**storage)?.header;
+        if header.is_data_file_raw() {
+            self.compare_raw(files)?;
+        }
         if header.is_dirty() {
             // It says itself that its refcounts are not to be believed; a writable open sees to it.
             return Ok(CheckReport::default());
@@ -117,6 +123,25 @@ impl CrashSubject for Qcow2 {
     }
 }
 
+impl Qcow2 {
+    /// A raw data file is the disk by itself.
+    fn compare_raw(&self, files: &[Arc<dyn Storage>]) -> Result<()> {
+        let disk = self.open(files, false)?;
+        let size = usize::try_from(disk.size()).unwrap();
+        let (mut seen, mut raw) = (vec![0xEE; size], vec![0xEE; size]);
+        disk.read_at(&mut seen, 0)?;
+        files[1].read_at(&mut raw, 0)?;
+        let mut sectors = seen.chunks(512).zip(raw.chunks(512));
+        match sectors.position(|(seen, raw)| seen != raw) {
+            None => Ok(()),
+            Some(sector) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("sector {sector} of the raw data file is not the disk's"),
+            )),
+        }
+    }
+}
+
 /// Version 2 cannot say that it is in the middle of something: COPIED flags may be missing there,
 /// which costs a copy and nothing else.
 fn forgive_missing_flags(report: &mut CheckReport) {
@@ -135,10 +160,30 @@ pub(crate) fn empty(options: CreateOptions) -> Vec<u8> {
 
 /// An image of `content`.
 pub(crate) fn filled(content: &[u8], options: CreateOptions) -> Vec<u8> {
+    written(content, options, None)
+}
+
+/// An image of `content`, and its data file.
+pub(crate) fn filled_beside(
+    content: &[u8],
+    mut options: CreateOptions,
+    raw: bool,
+) -> (Vec<u8>, Vec<u8>) {
+    let name = "data".into();
+    options.data_file = Some(DataFile { name, raw });
+    let data = Arc::new(MemoryStorage::default());
+    let image = written(content, options, Some(data.clone()));
+    (image, data.to_vec())
+}
+
+fn written(content: &[u8], options: CreateOptions, data: Option<Arc<MemoryStorage>>) -> Vec<u8> {
     let raw = Arc::new(MemoryStorage::from(content.to_vec()));
     let source = LoneLayer::new(Box::new(RawLayer::open(raw).unwrap()));
     let storage = Arc::new(MemoryStorage::default());
-    let writer = Qcow2Writer::create(storage.clone(), options).unwrap();
+    let mut writer = Qcow2Writer::create(storage.clone(), options).unwrap();
+    if let Some(data) = data {
+        writer = writer.with_data_file(data).unwrap();
+    }
     bulk_copy(&source, &writer, &BulkOptions::default(), &NoProgress).unwrap();
     writer.finish().unwrap();
     storage.to_vec()
