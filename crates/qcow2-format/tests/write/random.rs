@@ -9,7 +9,7 @@ use testkit::crash::Scenario;
 use testkit::model::{Abilities, Ops, Shape, Weights};
 
 use crate::stories::Story;
-use crate::subject::{Qcow2, backed, content, empty, filled, options, packable};
+use crate::subject::{Qcow2, backed, content, empty, filled, filled_beside, options, packable};
 
 /// The options that made an image, and the image with what one may ask of it.
 pub(crate) type Shaped = (CreateOptions, Shape<Qcow2>);
@@ -108,4 +108,30 @@ pub(crate) fn story(seed: u64, steps: usize) -> Story {
         (0..steps).try_for_each(|_| driver.apply(ops.next().expect("endless")))
     });
     (shape.subject, script.content(shape.content))
+}
+
+/// What a guest of random habits does to a disk whose bytes are in a data file.
+pub(crate) fn beside(seed: u64, raw: bool) -> Story {
+    let mut rng = Rng::new(seed ^ 0xDA7A);
+    let mut shape = options(64 << 10, *rng.pick(&[9, 12, 14]));
+    shape.extended_l2 = shape.cluster_bits == 14 && rng.one_in(2);
+    shape.lazy_refcounts = rng.one_in(3);
+    let mut disk = content(40);
+    disk.resize(64 << 10, 0);
+    let caps = Caps {
+        write: true,
+        write_zeroes: true,
+        discard: true,
+    };
+    let abilities = Abilities {
+        sizes: vec![64 << 10, 40_448, 200 << 10],
+        max_len: 12 << 10,
+        ..Abilities::of(caps, 1 << shape.cluster_bits)
+    };
+    let (image, data) = filled_beside(&disk, shape, raw);
+    let script = Scenario::new("random beside", image, move |driver| {
+        let mut ops = Ops::new(seed, 64 << 10, abilities.clone(), Weights::default());
+        (0..40).try_for_each(|_| driver.apply(ops.next().expect("endless")))
+    });
+    (Qcow2::default(), script.beside(data).content(disk))
 }

@@ -6,7 +6,10 @@ use blockdev_core::{Result, ZeroFlags};
 use qcow2_format::CreateOptions;
 use testkit::crash::{Control, Driver, Named, Scenario};
 
-use crate::subject::{Qcow2, backed, content, damaged, empty, filled, options, packable};
+use crate::random;
+use crate::subject::{
+    Qcow2, backed, content, damaged, empty, filled, filled_beside, options, packable,
+};
 
 pub(crate) type Story = testkit::crash::Story<Qcow2>;
 
@@ -59,6 +62,39 @@ pub(crate) const STORIES: &[Named<Qcow2>] = &[
     ("packed writes, 16 KiB clusters", || packed(14)),
     ("repair of leaks", || repair(false)),
     ("repair of refcounts", || repair(true)),
+    ("a data file", || beside(options(96 << 10, 12), false)),
+    ("a data file, 512-byte clusters", || {
+        beside(options(96 << 10, 9), false)
+    }),
+    ("a data file, subclusters", || {
+        beside(extended(96 << 10), false)
+    }),
+    ("a data file, lazy refcounts", || {
+        let mut shape = options(96 << 10, 12);
+        shape.lazy_refcounts = true;
+        beside(shape, false)
+    }),
+    ("a raw data file", || beside(options(96 << 10, 12), true)),
+    ("a raw data file, subclusters", || {
+        beside(extended(96 << 10), true)
+    }),
+    ("a data file, over a base", data_file_over_base),
+    ("the disk in a data file changes its size", || {
+        size_beside(12, false)
+    }),
+    ("the disk in a raw data file changes its size", || {
+        size_beside(12, true)
+    }),
+    (
+        "the disk in a raw data file changes its size, 512-byte clusters",
+        || size_beside(9, true),
+    ),
+    ("random 1 in a data file", || random::beside(1, false)),
+    ("random 2 in a data file", || random::beside(2, false)),
+    ("random 3 in a data file", || random::beside(3, false)),
+    ("random 4 in a raw data file", || random::beside(4, true)),
+    ("random 5 in a raw data file", || random::beside(5, true)),
+    ("random 6 in a raw data file", || random::beside(6, true)),
 ];
 
 fn story(
@@ -452,5 +488,71 @@ fn repair(corrupt: bool) -> Story {
         d.write(3000, 9000)?;
         d.flush()?;
         d.write(50_000, 700)
+    })
+}
+
+fn story_beside(
+    name: &str,
+    subject: Qcow2,
+    (image, data): (Vec<u8>, Vec<u8>),
+    script: impl Fn(&mut Driver<'_, Qcow2>) -> Result<()> + 'static,
+) -> Story {
+    let (subject, scenario) = story(name, subject, image, script);
+    (subject, scenario.beside(data))
+}
+
+/// The first half of the disk is stored, the second is not.
+fn beside(shape: CreateOptions, raw: bool) -> Story {
+    let mut disk = content(48);
+    disk.resize(96 << 10, 0);
+    let files = filled_beside(&disk, shape, raw);
+    story_beside("beside", Qcow2::default(), files, |d| {
+        d.write(1000, 9000)?;
+        d.write(60_000, 5000)?;
+        d.flush()?;
+        d.write(1500, 700)?;
+        d.write_zeroes(16_384, 16_384, KEEP)?;
+        d.write_zeroes(34_000, 9000, UNMAP)?;
+        d.write(80_000, 9000)?;
+        d.flush()?;
+        d.write(17_000, 700)?;
+        d.write(36_000, 9000)?;
+        d.discard(0, 12_288)?;
+        d.write_zeroes(60_000, 3000, UNMAP)?;
+        d.flush()?;
+        d.discard(61_440, 4096)?;
+        d.write(4096, 4096)?;
+        d.write(60_500, 700)
+    })
+}
+
+fn data_file_over_base() -> Story {
+    let (image, data) = filled_beside(&vec![0; 96 << 10], options(96 << 10, 12), false);
+    let files = (backed(image, 12), data);
+    story_beside("beside over", over(content(80)), files, |d| {
+        d.write(700, 300)?;
+        d.write_zeroes(8192, 9000, UNMAP)?;
+        d.flush()?;
+        d.write(9000, 100)?;
+        d.write(42_000, 6000)?;
+        d.discard(40_960, 8192)?;
+        d.write_zeroes(0, 4096, KEEP)?;
+        d.flush()?;
+        d.write(600, 9000)?;
+        d.write(84_000, 700)
+    })
+}
+
+fn size_beside(bits: u32, raw: bool) -> Story {
+    let files = filled_beside(&content(60), options(60 << 10, bits), raw);
+    story_beside("size beside", Qcow2::default(), files, |d| {
+        d.write(1000, 9000)?;
+        d.control(Control::Resize(100 << 10))?;
+        d.write(90_000, 9000)?;
+        d.flush()?;
+        d.control(Control::Resize((30 << 10) + 512))?;
+        d.write(20_000, 9000)?;
+        d.control(Control::Resize(70 << 10))?;
+        d.write(33_000, 700)
     })
 }
