@@ -287,4 +287,19 @@ mod tests {
         ];
         assert_eq!(history.edges(16_384), edges);
     }
+
+    #[test]
+    fn an_operation_is_interrupted_from_its_beginning_to_its_end() {
+        let mut history = History::new(Image::zeros(512));
+        let compact = Control::Other("compact");
+        history.control_begins(Effect::Same, 3, false, Some(compact));
+        assert_eq!(history.interrupted(3), None, "not begun");
+        assert_eq!(history.interrupted(4), Some(compact));
+        assert_eq!(history.interrupted(90), Some(compact), "it never ended");
+        history.control_ends(8);
+        assert_eq!(history.interrupted(8), Some(compact));
+        assert_eq!(history.interrupted(9), None, "over");
+        history.control_begins(Effect::Same, 20, false, None);
+        assert_eq!(history.interrupted(21), None, "nothing to carry out again");
+    }
 }

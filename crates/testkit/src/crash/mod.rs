@@ -29,6 +29,8 @@
 //! | [`SyncKind::Data`](blockdev_core::SyncKind::Data) | a barrier for bytes and for the length they need; growth without bytes may still be lost |
 //! | a failed sync | its data may be lost for good: no later sync makes it durable |
 //!
+//! Names are not modelled: all files are there from the start, and stay.
+//!
 //! A change smaller than a sector is taken to be atomic, and may be lost though a later one of the
 //! same sector is not; this is harsher than a page cache.
 //!
