@@ -16,7 +16,8 @@ use crate::{OpenDisk, Progress, registry};
 /// unless `open` does not ask for that ([`OpenDisk::verify_linkage`]); a qcow2 knows nothing of the kind.
 ///
 /// An interrupted run leaves a disk that is in part what it was and in part what it is to be; the image
-/// `difference` over it reads as what it is to be all along. Another run finishes it.
+/// `difference` over it reads as what it is to be all along (a VHDX does not know it again by itself, though:
+/// [`OpenDisk::verify_linkage`]). Another run finishes it.
 ///
 /// # Errors
 /// [`InvalidInput`](blockdev_core::ErrorKind::InvalidInput) for an image without parent, and when `progress` cancels;

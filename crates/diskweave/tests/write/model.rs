@@ -16,18 +16,40 @@ use testkit::stamp::stamped;
 
 use crate::support::beneath;
 
+/// Lives of a chain, each with so many operations.
+const LIVES: u64 = 30;
+pub(crate) const OPERATIONS: u32 = 14;
+
+#[test]
+fn a_chain_reads_as_the_model_whatever_is_done_to_it() {
+    let qemu = QemuImg::find();
+    for seed in 0..LIVES {
+        live(seed, OPERATIONS, qemu.as_ref());
+    }
+}
+
+/// One life, of so many operations.
+pub(crate) fn live(seed: u64, operations: u32, qemu: Option<&QemuImg>) {
+    let mut life = Life::new(seed);
+    for step in 0..operations {
+        life.step(step);
+        life.check();
+    }
+    life.close(qemu);
+}
+
 /// One image of a chain.
 #[derive(Debug, Clone)]
-pub(crate) struct Member {
-    pub(crate) path: PathBuf,
-    pub(crate) format: &'static str,
+struct Member {
+    path: PathBuf,
+    format: &'static str,
     /// What its disk reads, where that is defined: below layers that were merged past an image, it reads
     /// what is below it now.
     content: Option<Vec<u8>>,
 }
 
 /// A chain under test, the top first.
-pub(crate) struct Life {
+struct Life {
     dir: tempfile::TempDir,
     rng: Rng,
     seed: u64,
@@ -38,7 +60,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    pub(crate) fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         let mut life = Self {
             dir: tempfile::tempdir().unwrap(),
             rng: Rng::new(seed),
@@ -184,7 +206,7 @@ impl Life {
     }
 
     /// One more operation.
-    pub(crate) fn step(&mut self, step: u32) {
+    fn step(&mut self, step: u32) {
         let deep = self.members.len();
         let what = match self.rng.below(10) {
             0..=1 if deep < 8 => self.child(),
@@ -374,7 +396,7 @@ impl Life {
     }
 
     /// Every image is sound, and every disk reads what it must.
-    pub(crate) fn check(&self) {
+    fn check(&self) {
         let disk = self.chain(self.top());
         let paths: Vec<_> = disk
             .links()
@@ -415,7 +437,7 @@ impl Life {
     }
 
     /// The last look, QEMU's as well where it can open the chain.
-    pub(crate) fn close(self, qemu: Option<&QemuImg>) {
+    fn close(self, qemu: Option<&QemuImg>) {
         let known = |member: &&Member| member.format != "vhdx";
         let Some(qemu) = qemu.filter(|_| self.members.iter().all(|member| known(&member))) else {
             return;
