@@ -8,7 +8,7 @@ use crate::formats::{self, Format};
 use crate::sh::{self, Outcome};
 
 /// The seconds are for each format.
-const USAGE: &str = "usage: cargo xtask crash [--format qcow2|vhdx] [--seconds N] [--seed S]";
+const USAGE: &str = "usage: cargo xtask crash [--format qcow2|vhdx|chain] [--seconds N] [--seed S]";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut arguments = arguments.to_vec();

@@ -24,10 +24,16 @@ pub(crate) const FORMATS: &[Format] = &[
         package: "vhdx-format",
         finders: &["rules::", "crash::", "faults::"],
     },
+    // No format, but written to all the same.
+    Format {
+        name: "chain",
+        package: "diskweave",
+        finders: &["crash::", "model::", "faults::"],
+    },
 ];
 
 /// For a task's usage line.
-pub(crate) const OPTION: &str = "[--format qcow2|vhdx]";
+pub(crate) const OPTION: &str = "[--format qcow2|vhdx|chain]";
 
 impl Format {
     /// The command that runs its test `write`, up to the test's own arguments.
@@ -66,7 +72,7 @@ mod tests {
             Ok::<_, String>((names, arguments.join(" ")))
         };
         assert_eq!(of("5 --format vhdx x"), Ok((vec!["vhdx"], "5 x".into())));
-        assert_eq!(of("5"), Ok((vec!["qcow2", "vhdx"], "5".into())));
+        assert_eq!(of("5"), Ok((vec!["qcow2", "vhdx", "chain"], "5".into())));
         assert!(of("--format raw").is_err() && of("--format").is_err());
     }
 }

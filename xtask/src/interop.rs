@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use crate::formats;
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask interop [--write [--format qcow2|vhdx]]";
+const USAGE: &str = "usage: cargo xtask interop [--write [--format qcow2|vhdx|chain]]";
 
 /// Everything that is read and made; with `--write` what others and we write to in turns.
 pub(crate) fn run(arguments: &[String]) -> Outcome {

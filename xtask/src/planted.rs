@@ -15,7 +15,7 @@ use crate::formats::{self, Format};
 use crate::model;
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask planted [--format qcow2|vhdx] [NAME]";
+const USAGE: &str = "usage: cargo xtask planted [--format qcow2|vhdx|chain] [NAME]";
 
 /// Tests that are to find the mistakes of one folder.
 #[derive(Clone, Copy)]

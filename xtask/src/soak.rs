@@ -4,7 +4,7 @@ use crate::formats;
 use crate::sh::{self, Outcome};
 
 /// The seconds are for each format.
-const USAGE: &str = "usage: cargo xtask soak SECONDS [--format qcow2|vhdx]";
+const USAGE: &str = "usage: cargo xtask soak SECONDS [--format qcow2|vhdx|chain]";
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
     let mut arguments = arguments.to_vec();

@@ -6,6 +6,7 @@
 
 mod crash;
 mod faults;
+mod interop;
 mod model;
 mod soak;
 mod stories;
