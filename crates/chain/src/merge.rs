@@ -59,7 +59,7 @@ impl Chain {
             );
             return Err(Error::new(ErrorKind::InvalidInput, text));
         }
-        let run = Stack::below(&links[from..into], from);
+        let run = Stack::cut_off(&links[from..into], from);
         progress.start(size);
         let (mut at, mut written) = (0, 0);
         let mut buffer = Vec::new();

@@ -18,12 +18,14 @@ pub(crate) struct Stack<'a> {
     links: &'a [Link],
     /// How many layers of the chain are above these.
     above: usize,
+    /// Others are below that do not count: what these do not hold is not zeros.
+    is_cut: bool,
 }
 
 impl<'a> Stack<'a> {
     /// The whole chain.
     pub(crate) fn whole(links: &'a [Link]) -> Self {
-        Self { links, above: 0 }
+        Self::below(links, 0)
     }
 
     /// What is below the top of the whole chain `links`.
@@ -33,7 +35,19 @@ impl<'a> Stack<'a> {
 
     /// These, which are below so many others.
     pub(crate) fn below(links: &'a [Link], above: usize) -> Self {
-        Self { links, above }
+        Self {
+            links,
+            above,
+            is_cut: false,
+        }
+    }
+
+    /// The same, of which others below are cut off: what is left to them is told from zeros.
+    pub(crate) fn cut_off(links: &'a [Link], above: usize) -> Self {
+        Self {
+            is_cut: true,
+            ..Self::below(links, above)
+        }
     }
 
     /// These layers, upper first.
@@ -55,9 +69,8 @@ impl<'a> Stack<'a> {
 
     /// True when the bottom names a parent that is not here.
     pub(crate) fn is_detached(self) -> bool {
-        self.links
-            .last()
-            .is_some_and(|link| link.parent().is_some())
+        let bottom = self.links.last();
+        self.is_cut || bottom.is_some_and(|link| link.parent().is_some())
     }
 
     /// Fills `buf` from byte `offset`. Asks for no memory unless a layer leaves very many holes.

@@ -5,6 +5,7 @@ mod declared;
 mod fake;
 mod linkage;
 mod model;
+mod moving;
 mod policy;
 mod reading;
 mod rings;

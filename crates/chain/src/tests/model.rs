@@ -78,13 +78,20 @@ fn byte(layers: &[SparseLayer], offset: u64) -> Byte {
 
 /// The chain made by `recipes`, its top writable or not, and its content.
 pub(super) fn make(recipes: &[Recipe], writable: bool) -> (Chain, Vec<Byte>) {
-    let mut layers: Vec<_> = recipes.iter().map(Recipe::layer).collect();
+    make_writable(recipes, usize::from(writable))
+}
+
+/// The same with so many layers writable, from the top.
+pub(super) fn make_writable(recipes: &[Recipe], writable: usize) -> (Chain, Vec<Byte>) {
+    let layers: Vec<_> = recipes.iter().map(Recipe::layer).collect();
     let bytes = (0..recipes[0].size).map(|offset| byte(&layers, offset));
     let bytes = bytes.collect();
-    if writable {
-        let top = layers.remove(0).writable();
-        layers.insert(0, top);
-    }
-    let boxed: Vec<Box<dyn Layer>> = layers.into_iter().map(SparseLayer::boxed).collect();
+    let layers = (0..)
+        .zip(layers)
+        .map(|(depth, layer)| match depth < writable {
+            true => layer.writable(),
+            false => layer,
+        });
+    let boxed: Vec<Box<dyn Layer>> = layers.map(SparseLayer::boxed).collect();
     (Chain::from_layers(boxed).unwrap(), bytes)
 }
