@@ -28,6 +28,27 @@ fn a_chain_reads_as_the_model_whatever_is_done_to_it() {
     }
 }
 
+/// A VHDX knows a qcow2 below it by its file, which is written to when that qcow2 is told of another parent.
+#[test]
+fn a_child_knows_its_parent_again_when_that_refers_to_another_base() {
+    let mut life = Life::new(0, &["qcow2"; 5]);
+    while life.members.len() < 3 {
+        life.child();
+        life.guest();
+    }
+    life.formats = &["vhdx"; 5];
+    life.child();
+    for _ in 0..life.members.len() - 3 {
+        let (top, middle) = (life.top().clone(), life.members[2].path.clone());
+        let mut options = CommitOptions::default();
+        options.top = Some(middle);
+        commit(&top.path, &life.open(&top), &options, &NoProgress).unwrap();
+        life.members.remove(2);
+        life.members[2].content = None;
+        life.check();
+    }
+}
+
 /// The formats of a life's images, as often as they are to occur.
 pub(crate) type Formats = [&'static str; 5];
 

@@ -69,6 +69,7 @@ pub(crate) const STORIES: &[Named<Files>] = &[
             "commit b.qcow2 into a.qcow2",
         )
     }),
+    ("commit a shorter layer in the middle", into_longer),
     ("rebase qcow2", || {
         rebase(&["b.qcow2", "a.qcow2"], &["n.qcow2"])
     }),
@@ -237,6 +238,16 @@ fn into_shorter() -> Story {
     };
     let made = made_of(&["b.qcow2", "a.qcow2"], &[], &size);
     told(made, |d| guest_around(d, "commit"))
+}
+
+/// Past the end of the layer in the middle the top sees zeros, whatever the base has there.
+fn into_longer() -> Story {
+    let size = |name: Name| match name {
+        "b.vhdx" => 128 * KIB,
+        _ => 320 * KIB,
+    };
+    let made = made_of(&["c.qcow2", "b.vhdx", "a.vhdx"], &[], &size);
+    told(made, |d| guest_around(d, "commit b.vhdx into a.vhdx"))
 }
 
 fn rebase(chain: &[Name], others: &[Name]) -> Story {
