@@ -2,8 +2,10 @@
 //! nothing.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use diskweave::chain::Chain;
 use diskweave::core::locate::{ChainPolicy, Opener};
@@ -204,7 +206,10 @@ impl Opener for Placed {
             true => inner,
             false => Arc::new(ReadOnlyStorage::new(inner)),
         };
-        let file = fs::File::open(path)?;
+        let file = fs::File::options().write(true).open(&path)?;
+        if path.extension().is_some_and(|format| format != "vhdx") {
+            file.set_modified(time_of(&*inner)?)?;
+        }
         Ok(Arc::new(Identified {
             number,
             file,
@@ -222,8 +227,18 @@ impl Opener for Placed {
     }
 }
 
-/// A file in memory, told from the others. By what is changed of it its fingerprint does not change: that of
-/// the file which stands for it is taken.
+/// A time by which a file with the content of `storage` is told from others: what is in memory keeps none, and
+/// children know a raw image or a qcow2 by it.
+fn time_of(storage: &dyn Storage) -> Result<SystemTime> {
+    let mut bytes = vec![0; usize::try_from(storage.len()?).unwrap()];
+    storage.read_at(&mut bytes, 0)?;
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    // Within some years of the beginning.
+    Ok(UNIX_EPOCH + Duration::from_nanos(hasher.finish() >> 8))
+}
+
+/// A file in memory, told from the others; its fingerprint is that of the file which stands for it.
 #[derive(Debug)]
 struct Identified {
     number: u64,
