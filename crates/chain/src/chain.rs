@@ -7,8 +7,9 @@ use blockdev_core::{
     Result, Storage, ZeroFlags, fits,
 };
 
+use crate::hints::Hints;
 use crate::link::{LayerInfo, Link};
-use crate::stack::{Stack, needs_parent};
+use crate::stack::{Stack, first_fixed, needs_parent};
 use crate::view::View;
 
 /// Several images, each the parent of the one above, as one disk of the top image's size.
@@ -37,6 +38,8 @@ pub struct Chain {
     /// Top first; never empty.
     links: Vec<Link>,
     detached: bool,
+    /// Where there are two layers or more that never change, the number of the first, and what is known.
+    known: Option<(usize, Hints)>,
 }
 
 impl fmt::Debug for Chain {
@@ -69,7 +72,21 @@ impl Chain {
     pub(crate) fn from_links(links: Vec<Link>) -> Self {
         debug_assert!(!links.is_empty());
         let detached = Stack::whole(&links).is_detached();
-        Self { links, detached }
+        let known = first_fixed(&links).map(|first| (first, Hints::new()));
+        Self {
+            links,
+            detached,
+            known,
+        }
+    }
+
+    /// The layers, and what is known of them.
+    fn stack(&self) -> Stack<'_> {
+        let whole = Stack::whole(&self.links);
+        match &self.known {
+            Some((first, hints)) => whole.with_hints(hints, *first),
+            None => whole,
+        }
     }
 
     /// The same with `top` over it, which the caller answers for.
@@ -87,19 +104,25 @@ impl Chain {
 
     /// The top, for what changes it as a whole, with what lies below it and how long that is.
     pub fn top_mut(&mut self) -> (&mut dyn Layer, impl Below + '_, u64) {
-        Self::split(&mut self.links, 0)
+        self.split(0)
     }
 
     /// The same of the layer at `depth`, if there is one. It can be changed if it was opened for that:
     /// [`ChainBuilder::writable_layer`](crate::ChainBuilder::writable_layer).
     pub fn layer_mut(&mut self, depth: u32) -> Option<(&mut dyn Layer, impl Below + '_, u64)> {
         let at = usize::try_from(depth).ok()?;
-        (at < self.links.len()).then(|| Self::split(&mut self.links, at))
+        (at < self.links.len()).then(|| self.split(at))
     }
 
     /// The layer `at` so many below the top, what is below it, and how long that is.
-    fn split(links: &mut [Link], at: usize) -> (&mut dyn Layer, Stack<'_>, u64) {
-        let (upper, below) = links.split_at_mut(at + 1);
+    fn split(&mut self, at: usize) -> (&mut dyn Layer, Stack<'_>, u64) {
+        if let Some((first, hints)) = &mut self.known
+            && *first <= at
+        {
+            // What it is to become is not known.
+            *hints = Hints::new();
+        }
+        let (upper, below) = self.links.split_at_mut(at + 1);
         let size = below.first().map_or(0, |link| link.layer.info().size);
         (&mut *upper[at].layer, Stack::below(below, at + 1), size)
     }
@@ -224,13 +247,12 @@ impl BlockDevice for Chain {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, self.size())?;
-        Stack::whole(&self.links).read(buf, offset)
+        self.stack().read(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.check_writable(offset, buf.len() as u64)?;
-        self.top()
-            .write_at(buf, offset, &Stack::below_top(&self.links))
+        self.top().write_at(buf, offset, &self.stack().below_top())
     }
 
     /// One descent through the layers; the depth and host place are those of the layer that
@@ -244,12 +266,12 @@ impl BlockDevice for Chain {
             ));
         }
         fits(offset, len, self.size())?;
-        Stack::whole(&self.links).status(offset, len)
+        self.stack().status(offset, len)
     }
 
     fn write_zeroes(&self, offset: u64, len: u64, flags: ZeroFlags) -> Result<()> {
         self.check_writable(offset, len)?;
-        let below = Stack::below_top(&self.links);
+        let below = self.stack().below_top();
         write_zeros(self.top(), offset, len, flags, &below)
     }
 

@@ -37,6 +37,7 @@ mod chain;
 mod data_file;
 mod difference;
 mod follow;
+mod hints;
 mod link;
 mod merge;
 mod pair;

@@ -38,7 +38,7 @@ impl Chain {
             return Err(Error::new(ErrorKind::NeedsParent, text));
         }
         let links = self.all_links();
-        let (top, old) = (&*links[0].layer, Stack::below_top(links));
+        let (top, old) = (&*links[0].layer, Stack::whole(links).below_top());
         let grain = top.info().block_size.map_or(*GRAINS.start(), u64::from);
         let grain = grain.clamp(*GRAINS.start(), *GRAINS.end());
         let mut pair = Pair::new(old, new);

@@ -7,10 +7,22 @@
 //!   layer 2         ······    ██████            · what is left falls to the next layer
 //!   bottom          000000                      0 zeros, or an error if the bottom names a parent
 //! ```
+//!
+//! Layers from some depth down to the bottom never change while they are open. What a request finds out
+//! about them is remembered in [`Hints`], and those that hold nothing are not asked again.
+
+use std::ops::Range;
 
 use blockdev_core::{Below, ByteRange, Error, ErrorKind, Extent, ExtentKind, Holes, Result, fits};
 
+use crate::hints::{GRANULE, Hints, MOST_LAYERS};
 use crate::link::Link;
+
+/// How far beyond a request one look at the layers goes, up to the next multiple. As many clusters of a
+/// usual size as cost less to look at than to read one of them.
+const LOOK_AHEAD: u64 = 4 << 20;
+/// Runs of the layer that decides which one look ahead takes in.
+const MOST_RUNS: u32 = 64;
 
 /// Some layers, upper first. None at all reads as zeros.
 #[derive(Clone, Copy)]
@@ -20,6 +32,35 @@ pub(crate) struct Stack<'a> {
     above: usize,
     /// Others are below that do not count: what these do not hold is not zeros.
     is_cut: bool,
+    /// What is known of those that never change.
+    known: Option<Known<'a>>,
+}
+
+/// Hints about the layers from one on.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    hints: &'a Hints,
+    first: usize,
+}
+
+/// Who decides what is at some place.
+struct Decision {
+    /// The number of the layer; that of the bottom's parent when none does.
+    at: usize,
+    /// Bytes that the layers above it reach past, and hold nothing of.
+    clear: u64,
+    /// What it is in that layer; `None` when that one ends before, or there is none.
+    extent: Option<Extent>,
+}
+
+/// The number of the first of `links` that never changes while it is open, as all below it; `None`
+/// where there are not two of them, so that there is nothing to remember.
+pub(crate) fn first_fixed(links: &[Link]) -> Option<usize> {
+    let changing = links.iter().rposition(|link| !link.layer.info().read_only);
+    let first = changing.map_or(0, |at| at + 1);
+    (2..=MOST_LAYERS)
+        .contains(&(links.len() - first))
+        .then_some(first)
 }
 
 impl<'a> Stack<'a> {
@@ -28,17 +69,13 @@ impl<'a> Stack<'a> {
         Self::below(links, 0)
     }
 
-    /// What is below the top of the whole chain `links`.
-    pub(crate) fn below_top(links: &'a [Link]) -> Self {
-        Self::below(links.get(1..).unwrap_or_default(), 1)
-    }
-
     /// These, which are below so many others.
     pub(crate) fn below(links: &'a [Link], above: usize) -> Self {
         Self {
             links,
             above,
             is_cut: false,
+            known: None,
         }
     }
 
@@ -47,6 +84,22 @@ impl<'a> Stack<'a> {
         Self {
             is_cut: true,
             ..Self::below(links, above)
+        }
+    }
+
+    /// The same with what is known of the layers from number `first` on, none of which ever changes.
+    pub(crate) fn with_hints(self, hints: &'a Hints, first: usize) -> Self {
+        let known = Some(Known { hints, first });
+        Self { known, ..self }
+    }
+
+    /// What is below the top of these.
+    pub(crate) fn below_top(self) -> Self {
+        Self {
+            links: self.links.get(1..).unwrap_or_default(),
+            above: self.above + 1,
+            is_cut: self.is_cut,
+            known: self.known.and_then(Known::below_top),
         }
     }
 
@@ -73,15 +126,95 @@ impl<'a> Stack<'a> {
         self.is_cut || bottom.is_some_and(|link| link.parent().is_some())
     }
 
-    /// Fills `buf` from byte `offset`. Asks for no memory unless a layer leaves very many holes.
+    /// Fills `buf` from byte `offset`. Asks for no memory unless a layer leaves very many holes, or hints
+    /// have to be made room for.
     pub(crate) fn read(self, buf: &mut [u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, u64::MAX)?;
+        let Some(known) = self.known else {
+            let left = self.fall(buf, offset, 0..self.links.len(), None)?;
+            return self.end(buf, offset, &left);
+        };
+        if known.first == 0 {
+            return self.read_fixed(known, buf, offset);
+        }
+        let left = self.fall(buf, offset, 0..known.first, None)?;
+        for hole in left.iter() {
+            self.read_fixed(known, hole.slice_of(buf, offset), hole.start())?;
+        }
+        Ok(())
+    }
+
+    /// The same of the layers that never change alone.
+    fn read_fixed(self, known: Known<'_>, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let (at, rest) = (offset + done as u64, &mut buf[done..]);
+            let len = rest.len() as u64;
+            let (skip, piece, note) = match known.hints.find(at, len) {
+                Some((skip, run)) => (skip, run, None),
+                // What is short is looked for as it is read, in one descent for all of it.
+                None => match self.look_ahead(known, at, len) {
+                    Some((skip, run)) if run >= len => (skip, run, None),
+                    _ => (0, len, Some(known)),
+                },
+            };
+            let piece = usize::try_from(piece).expect("no longer than the buffer");
+            let piece = &mut rest[..piece];
+            let left = self.fall(piece, at, known.first + skip..self.links.len(), note)?;
+            self.end(piece, at, &left)?;
+            done += piece.len();
+        }
+        Ok(())
+    }
+
+    /// Finds out and notes from which layer the bytes at `offset` and behind them come. What is wrong
+    /// there is for the read to meet.
+    #[cold]
+    fn look_ahead(self, known: Known<'_>, offset: u64, len: u64) -> Option<(usize, u64)> {
+        let start = offset - offset % GRANULE;
+        let end = start.checked_next_multiple_of(LOOK_AHEAD)?;
+        let end = if end == start {
+            start.checked_add(LOOK_AHEAD)?
+        } else {
+            end
+        };
+        let found = self.decide(known.first, start, end - start).ok()?;
+        let mut held = found.extent.map_or(found.clear, |extent| extent.len);
+        if let (Some(_), Some(link)) = (found.extent, self.links.get(found.at)) {
+            let clear = found.clear.min(link.layer.info().size - start);
+            for _ in 0..MOST_RUNS {
+                if held >= clear {
+                    break;
+                }
+                match link.layer.next_extent(start + held, clear - held) {
+                    Ok(next) if next.kind != ExtentKind::Absent => held += next.len,
+                    _ => break,
+                }
+            }
+        }
+        known.hints.note(start, held, found.at - known.first);
+        known.hints.find(offset, len)
+    }
+
+    /// Fills what the layers numbered `layers` hold of `buf`, and gives what none of them does. What it
+    /// shows is noted where `known` says.
+    fn fall(
+        self,
+        buf: &mut [u8],
+        offset: u64,
+        layers: Range<usize>,
+        known: Option<Known<'_>>,
+    ) -> Result<Holes> {
         let mut wanted = Holes::new();
         if let Some(whole) = ByteRange::new(offset, buf.len() as u64) {
             wanted.push(whole);
         }
         let mut left = Holes::new();
-        for (at, link) in self.links.iter().enumerate() {
+        for at in layers {
+            if wanted.is_empty() {
+                break;
+            }
+            let link = &self.links[at];
             left.clear();
             let size = link.layer.info().size;
             for hole in wanted.iter() {
@@ -95,14 +228,21 @@ impl<'a> Stack<'a> {
                     read.map_err(|error| self.place(at, error))?;
                 }
             }
-            std::mem::swap(&mut wanted, &mut left);
-            if wanted.is_empty() {
-                return Ok(());
+            if let Some(known) = known {
+                known.note_decided(&wanted, &left, at);
             }
+            std::mem::swap(&mut wanted, &mut left);
         }
-        let detached = self.is_detached();
-        for hole in wanted.iter() {
-            if detached {
+        if let Some(known) = known {
+            known.note_decided(&wanted, &Holes::new(), self.links.len());
+        }
+        Ok(wanted)
+    }
+
+    /// What nobody holds.
+    fn end(self, buf: &mut [u8], offset: u64, left: &Holes) -> Result<()> {
+        for hole in left.iter() {
+            if self.is_detached() {
                 return Err(needs_parent(hole.start()));
             }
             hole.slice_of(buf, offset).fill(0);
@@ -112,36 +252,61 @@ impl<'a> Stack<'a> {
 
     /// What the run that starts at `offset` is, in at most `len` bytes; `len` is not 0.
     pub(crate) fn status(self, offset: u64, len: u64) -> Result<Extent> {
-        let mut len = len;
-        let mut depth = 0;
-        for (at, link) in self.links.iter().enumerate() {
-            let inside = link.layer.info().size.saturating_sub(offset).min(len);
-            if inside == 0 {
-                // Nobody holds it, and the layer above is the last that could have. Zeros are
-                // certain even where the bottom names a parent that is not here.
-                let kind = if self.is_detached() {
-                    ExtentKind::Zero
-                } else {
-                    ExtentKind::Absent
-                };
-                return Ok(Extent {
-                    depth,
-                    ..Extent::new(kind, len)
-                });
-            }
-            depth = u32::try_from(self.above + at).unwrap_or(u32::MAX);
-            let found = link.layer.next_extent(offset, inside);
-            let extent = found.map_err(|error| self.place(at, error))?;
-            debug_assert!(extent.len > 0 && extent.len <= inside);
-            if extent.kind != ExtentKind::Absent {
-                return Ok(Extent { depth, ..extent });
-            }
-            len = extent.len;
+        let Decision { at, clear, extent } = self.decide(0, offset, len)?;
+        if let Some(extent) = extent {
+            let depth = u32::try_from(self.above + at).unwrap_or(u32::MAX);
+            return Ok(Extent { depth, ..extent });
         }
+        // Nobody holds it, and the layer above is the last that could have. Past the end of a shorter
+        // layer zeros are certain even where the bottom names a parent that is not here.
+        let kind = if at < self.links.len() && self.is_detached() {
+            ExtentKind::Zero
+        } else {
+            ExtentKind::Absent
+        };
+        let above = at.checked_sub(1).map_or(0, |last| self.above + last);
         Ok(Extent {
-            depth,
-            ..Extent::new(ExtentKind::Absent, len)
+            depth: u32::try_from(above).unwrap_or(u32::MAX),
+            ..Extent::new(kind, clear)
         })
+    }
+
+    /// Who decides what the run at `offset` is, of the layers from number `first` on, and in at most
+    /// `len` bytes; `len` is not 0.
+    fn decide(self, first: usize, offset: u64, len: u64) -> Result<Decision> {
+        let mut clear = len;
+        let mut at = first;
+        // The first layer of which it was not known that it holds nothing.
+        let mut asked = first;
+        let mut extent = None;
+        while let Some(link) = self.links.get(at) {
+            if let Some(known) = self.known.filter(|known| known.first == at)
+                && let Some((skip @ 1.., run)) = known.hints.find(offset, clear)
+            {
+                clear = run;
+                at += skip;
+                asked = at;
+                continue;
+            }
+            let inside = link.layer.info().size.saturating_sub(offset).min(clear);
+            if inside == 0 {
+                break;
+            }
+            let found = link.layer.next_extent(offset, inside);
+            let found = found.map_err(|error| self.place(at, error))?;
+            debug_assert!(found.len > 0 && found.len <= inside);
+            if found.kind != ExtentKind::Absent {
+                extent = Some(found);
+                break;
+            }
+            clear = found.len;
+            at += 1;
+        }
+        if let Some(known) = self.known.filter(|known| at > asked && at >= known.first) {
+            let held = extent.map_or(clear, |extent| extent.len);
+            known.hints.note(offset, held, at - known.first);
+        }
+        Ok(Decision { at, clear, extent })
     }
 
     /// `error` of one of these layers, named unless it is the chain's top, which the caller knows.
@@ -149,6 +314,49 @@ impl<'a> Stack<'a> {
         match (self.above + at, self.links.get(at)) {
             (1.., Some(link)) => link.blame(error),
             _ => error,
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    /// The same, numbered from the layer below the top; `None` when hints are about the top too.
+    fn below_top(self) -> Option<Self> {
+        let first = self.first.checked_sub(1)?;
+        Some(Self { first, ..self })
+    }
+
+    /// Notes that layer number `at` decided of `wanted` what it did not leave. Whoever decides a part of a
+    /// granule first is met once, since from then on it is not wanted as a whole.
+    fn note_decided(self, wanted: &Holes, left: &Holes, at: usize) {
+        let skip = at - self.first;
+        let mut left = left.iter().peekable();
+        for hole in wanted.iter() {
+            let mut from = hole.start();
+            loop {
+                let next = left.next_if(|next| next.end() <= hole.end());
+                let to = next.map_or(hole.end(), |next| next.start());
+                self.note_piece(hole, from, to, skip);
+                match next {
+                    Some(next) => from = next.end(),
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Notes that what lies from `from` to `to` in `hole` was decided, and the granules at either end that
+    /// lie in it.
+    fn note_piece(self, hole: ByteRange, from: u64, to: u64, skip: usize) {
+        if from == to {
+            return;
+        }
+        self.hints.note(from, to - from, skip);
+        for edge in [from, to] {
+            let start = edge - edge % GRANULE;
+            let inside = start >= hole.start() && hole.end() - start >= GRANULE;
+            if edge != start && inside {
+                self.hints.note_mixed(start, skip);
+            }
         }
     }
 }

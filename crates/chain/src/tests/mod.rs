@@ -3,6 +3,7 @@
 mod building;
 mod declared;
 mod fake;
+mod hints;
 mod linkage;
 mod model;
 mod moving;
