@@ -281,7 +281,8 @@ fn settle(disk: &dyn Disk, job: &Job) -> Outcome {
     Ok(())
 }
 
-fn requests(disk: &dyn Disk, job: &Job, offsets: &[u64]) -> Outcome<Done> {
+/// Does the requests to `offsets` one after the other.
+pub(crate) fn requests(disk: &dyn Disk, job: &Job, offsets: &[u64]) -> Outcome<Done> {
     let mut buf = vec![0x5A; index(job.bytes)];
     // The clock costs something beside a small request.
     let between = if job.bytes == SMALL && job.task.verb != Verb::WriteFlush {

@@ -1,5 +1,5 @@
 //! Images under random and sequential requests: this project's engines beside others, the same jobs in
-//! turn, in one run. `cargo xtask bench qcow2` and `cargo xtask bench vhdx` call it.
+//! turn, in one run. `cargo xtask bench qcow2`, `vhdx` and `chain` call it.
 //!
 //! ```text
 //!   each engine writes and is read back: whether it is fast at the right thing
@@ -10,6 +10,7 @@
 //! Requests go through the host's page cache, where the image lies already. What is timed are the
 //! requests, with neither opening nor closing.
 
+mod chain;
 mod content;
 mod engine;
 mod job;
@@ -27,7 +28,8 @@ use suite::Suite;
 /// What anything here ends with: a result, or why there is none.
 type Outcome<T = ()> = Result<T, String>;
 
-const USAGE: &str = "usage: diskweave-benches qcow2|vhdx DIRECTORY MIB ROUNDS [JOB]";
+const USAGE: &str = "usage: diskweave-benches qcow2|vhdx DIRECTORY MIB ROUNDS [JOB]
+       diskweave-benches chain DIRECTORY MIB ROUNDS COMMAND";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -50,8 +52,11 @@ fn run(arguments: &[String]) -> Outcome {
         let number = text.parse::<u64>().ok().filter(|number| *number > 0);
         number.ok_or_else(|| format!("{text:?} is no number above 0\n{USAGE}"))
     };
-    let suite = Suite::of(format).ok_or(USAGE)?;
     let (size, rounds) = (number(mib)? << 20, number(rounds)?);
+    if format == "chain" {
+        return chain::run(Path::new(dir), size, rounds, Path::new(wanted));
+    }
+    let suite = Suite::of(format).ok_or(USAGE)?;
     let place = Place::prepare(Path::new(dir), suite, size)?;
     content::check(&place);
     table::head(suite);

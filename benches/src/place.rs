@@ -155,7 +155,7 @@ impl Image {
 
 /// Writes the file anew as the raw ones are written. How the host keeps a file in memory, and how fast
 /// it is there, depends on how it came to be written.
-fn rewrite(path: &Path) -> Outcome {
+pub(crate) fn rewrite(path: &Path) -> Outcome {
     let fresh = path.with_extension("rewritten");
     let mut from = File::open(path).map_err(text)?;
     let to = File::create(&fresh).map_err(text)?;
@@ -177,7 +177,7 @@ fn rewrite(path: &Path) -> Outcome {
 }
 
 /// The mebibyte at `at` of every image that holds something: no sector like another, none of zeros.
-fn stored(at: u64) -> Vec<u8> {
+pub(crate) fn stored(at: u64) -> Vec<u8> {
     let numbers =
         (0..LARGE / 8).map(|number| (at / 8 + number).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     numbers.flat_map(u64::to_le_bytes).collect()

@@ -80,7 +80,8 @@ pub(crate) fn compare(path: &Path, format: &str, raw: &Path) -> Outcome {
     compared.map_err(|error| format!("qemu-img reads something else: {error}"))
 }
 
-fn ran(command: &mut Command) -> Outcome<Output> {
+/// Has the program run, or says what it complained of.
+pub(crate) fn ran(command: &mut Command) -> Outcome<Output> {
     let output = command.output().map_err(text)?;
     if output.status.success() {
         return Ok(output);

@@ -92,7 +92,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "convert|qcow2|vhdx [MIB [ROUNDS]]",
+        arguments: "convert|qcow2|vhdx|chain [MIB [ROUNDS]]",
         about: "convert beside qemu-img, or use images beside other engines; print the times",
         run: bench::run,
     },

@@ -9,7 +9,7 @@ use imago::{FormatAccess, FormatDriverBuilder, PermissiveImplicitOpenGate};
 use super::{Disk, text};
 use crate::Outcome;
 
-pub(super) fn open(path: &Path) -> Outcome<impl Disk + Sync + use<>> {
+pub(crate) fn open(path: &Path) -> Outcome<impl Disk + Sync + use<>> {
     let builder = Qcow2::<File>::builder_path(path).write(true);
     let image = builder.open(PermissiveImplicitOpenGate::default());
     Ok(Imago(FormatAccess::new(image.map_err(text)?)))

@@ -1,6 +1,6 @@
 //! Whoever is compared, behind one trait.
 
-mod imago;
+pub(crate) mod imago;
 mod ours;
 mod plain;
 mod qcow2_rs;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::sh::{self, Outcome};
 
-const USAGE: &str = "usage: cargo xtask bench convert|qcow2|vhdx [MIB [ROUNDS]]";
+const USAGE: &str = "usage: cargo xtask bench convert|qcow2|vhdx|chain [MIB [ROUNDS]]";
 const DEFAULT_MIB: u64 = 1024;
 const DEFAULT_ROUNDS: usize = 3;
 
@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         "convert" => convert::run,
         "qcow2" => requests::qcow2,
         "vhdx" => requests::vhdx,
+        "chain" => requests::chain,
         _ => return Err(USAGE.into()),
     };
     let number = |text: &String| {

@@ -1,0 +1,157 @@
+//! What it costs to put an empty image over another: by the library, by the command, by `qemu-img`.
+//!
+//! On the disk, where it ends when the new image is durable, and in memory, where a sync costs nothing.
+//! `qemu-img create` leaves that to the host.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use diskweave::core::BlockDevice;
+
+use super::images::{image, open, overlay};
+use crate::engine::text;
+use crate::{Outcome, qemu};
+
+/// Where Linux has a file system in memory.
+const MEMORY: &str = "/dev/shm";
+
+const SIZE: u64 = 10 << 30;
+/// Overlays of each round.
+const EACH: u64 = 20;
+
+/// One line: what is done to make `child` over `parent`, both of one format.
+struct Way {
+    name: &'static str,
+    run: fn(&Place<'_>, &Path) -> Outcome,
+}
+
+struct Place<'a> {
+    parent: &'a Path,
+    format: &'static str,
+    command: &'a Path,
+    /// The parent, open.
+    disk: diskweave::chain::Chain,
+}
+
+const WAYS: [Way; 6] = [
+    Way {
+        name: "library: create",
+        run: |place, child| {
+            let image = image(child, place.format, place.parent, place.format, &place.disk)?;
+            diskweave::create(child, &image, None, Some(&place.disk)).map_err(text)
+        },
+    },
+    Way {
+        name: "library: open the parent, create",
+        run: |place, child| overlay(child, place.format, place.parent, place.format),
+    },
+    Way {
+        name: "library: open, create, open both, size",
+        run: |place, child| {
+            overlay(child, place.format, place.parent, place.format)?;
+            let size = open(child, place.format, false)?.size();
+            (size == SIZE).then_some(()).ok_or("another size".into())
+        },
+    },
+    Way {
+        name: "command: create -b",
+        run: |place, child| by(place.command, place, child),
+    },
+    Way {
+        name: "qemu-img create -b",
+        run: |place, child| match place.format {
+            "qcow2" => by(Path::new("qemu-img"), place, child),
+            _ => Err("none over a parent".into()),
+        },
+    },
+    Way {
+        name: "a program that does nothing",
+        run: |_, _| ran(&mut Command::new("true")),
+    },
+];
+
+fn by(program: &Path, place: &Place<'_>, child: &Path) -> Outcome {
+    let mut command = Command::new(program);
+    command.args(["create", "-f", place.format, "-b"]);
+    let name = place.parent.file_name().ok_or("a parent has a name")?;
+    ran(command.arg(name).args(["-F", place.format]).arg(child))
+}
+
+fn ran(command: &mut Command) -> Outcome {
+    qemu::ran(command.stdin(Stdio::null())).map(drop)
+}
+
+pub(super) fn run(dir: &Path, rounds: u64, command: &Path) -> Outcome {
+    println!("an empty image over another, milliseconds");
+    println!("{:<48}{:>20}{:>20}", "", "on the disk", "in memory");
+    println!(
+        "{:<48}{:>10}{:>10}{:>10}{:>10}",
+        "", "least", "median", "least", "median"
+    );
+    let memory = Path::new(MEMORY).join(format!("diskweave-bench-{}", std::process::id()));
+    let in_memory = fs::create_dir(&memory).is_ok();
+    let result = table(dir, in_memory.then_some(&memory), rounds, command);
+    if in_memory {
+        fs::remove_dir_all(memory).map_err(text)?;
+    }
+    result
+}
+
+fn table(dir: &Path, memory: Option<&Path>, rounds: u64, command: &Path) -> Outcome {
+    for format in ["qcow2", "vhdx"] {
+        let parents = [Some(dir), memory].map(|dir| Some(dir?.join("base").with_extension(format)));
+        let mut places = Vec::new();
+        for parent in parents.iter().flatten() {
+            qemu::create(parent, format, SIZE, &[])?;
+            let disk = open(parent, format, false)?;
+            places.push(Place {
+                parent,
+                format,
+                command,
+                disk,
+            });
+        }
+        for way in &WAYS {
+            print!("{format:<8}{:<40}", way.name);
+            let mut failed = None;
+            for place in &places {
+                match times(way, place, rounds * EACH) {
+                    Ok(times) => print!(
+                        "{:>10.3}{:>10.3}",
+                        times[0].as_secs_f64() * 1e3,
+                        times[times.len() / 2].as_secs_f64() * 1e3
+                    ),
+                    Err(error) => {
+                        print!("{:>10}{:>10}", "-", "-");
+                        failed = Some(error);
+                    }
+                }
+            }
+            println!(
+                "{}",
+                failed.map_or(String::new(), |error| format!("  {error}"))
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The times of one way, the least first.
+fn times(way: &Way, place: &Place<'_>, count: u64) -> Outcome<Vec<Duration>> {
+    let child = place
+        .parent
+        .with_file_name("child")
+        .with_extension(place.format);
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let start = Instant::now();
+        (way.run)(place, &child)?;
+        times.push(start.elapsed());
+        // The program that does nothing leaves none.
+        let _ = fs::remove_file(&child);
+    }
+    times.sort();
+    Ok(times)
+}
