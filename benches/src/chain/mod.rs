@@ -5,7 +5,8 @@
 //!   spread   each 64 KiB in one of the images, by chance
 //! ```
 //!
-//! One table for each thing that is done to a chain: reads here, overlays, and what changes whole chains.
+//! One file and one table for each thing that is done to a chain. Another, such as merging layers, is
+//! another file and another line in [`run`].
 
 mod images;
 mod overlay;
