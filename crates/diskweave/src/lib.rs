@@ -14,6 +14,11 @@
 //! | compare two disks | [`compare`] |
 //! | check an image | [`check`] |
 //! | make an empty image | [`create()`]; over a parent of its own or another format, a VHDX by `vhdx_child` |
+//! | make an empty disk unless it is there | [`create_base`] |
+//! | make a child that reads as its base, at once | [`clone_disk`], [`clone_all`] |
+//! | have a disk go with its handle | [`OwnedDisk`] |
+//! | tell a disk's size or what it is over | [`virtual_size`], [`backing_of`], [`parents_of`] |
+//! | give a disk to who reads a [`std::io`] stream | [`DeviceCursor`] |
 //! | write a disk out as another image | [`convert`], [`convert_over`], [`convert_into`], [`flatten()`] |
 //! | move what upper images hold into a lower one | [`commit()`] |
 //! | put another disk below an image | [`rebase()`], [`stream()`], [`relink()`] |
@@ -57,6 +62,14 @@ mod registry;
 mod relink;
 mod snapshot;
 
+// For embedders.
+mod clone;
+mod create_base;
+mod identity;
+mod owned;
+mod place;
+mod reading;
+
 pub use blockdev_chain as chain;
 pub use blockdev_core as core;
 #[cfg(feature = "qcow2")]
@@ -85,6 +98,12 @@ pub use registry::{
 };
 pub use relink::{forget_parent, relink};
 pub use snapshot::SnapshotName;
+
+pub use blockdev_core::DeviceCursor;
+pub use clone::{ChildImage, CloneOptions, Naming, clone_all, clone_disk};
+pub use create_base::{CreateBase, Existing, create_base};
+pub use owned::OwnedDisk;
+pub use reading::{backing_of, parents_of, virtual_size};
 
 /// The README's example is compiled with the documentation tests.
 #[cfg(doctest)]

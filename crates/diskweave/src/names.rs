@@ -4,6 +4,11 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use blockdev_core::Result;
+#[cfg(feature = "qcow2")]
+use blockdev_core::{Error, ErrorKind};
+
+#[cfg(feature = "qcow2")]
+use crate::Naming;
 
 /// Two names of one file.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +36,45 @@ pub(crate) fn of(name: &Path, image: &Path) -> Result<Names> {
         Some(name.to_path_buf())
     };
     Ok(Names { relative, absolute })
+}
+
+/// The one name by which an image at `image` is to name the file at `absolute`, a canonical path.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) where there is no such name, or it is no Unicode;
+/// [`Io`](ErrorKind::Io).
+#[cfg(feature = "qcow2")]
+pub(crate) fn one(absolute: &Path, image: &Path, naming: Naming) -> Result<String> {
+    let names = of(absolute, image)?;
+    let goes_down = |name: &PathBuf| {
+        let mut parts = name.components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    let relative = match naming {
+        Naming::Fitting => names.relative.filter(goes_down),
+        Naming::Relative => names.relative,
+        Naming::Absolute => None,
+    };
+    let name = match (relative, naming) {
+        // What precedes a colon would be taken for a protocol, unless a slash comes first.
+        (Some(name), _) if first_part_has_a_colon(&name) => Path::new(".").join(name),
+        (Some(name), _) => name,
+        (None, Naming::Relative) => {
+            let text = format!("no relative name leads from {image:?} to {absolute:?}");
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        (None, _) => names.absolute,
+    };
+    name.into_os_string().into_string().map_err(|name| {
+        let text = format!("an image cannot be named by {name:?}, which is no Unicode");
+        Error::new(ErrorKind::InvalidInput, text)
+    })
+}
+
+#[cfg(feature = "qcow2")]
+fn first_part_has_a_colon(name: &Path) -> bool {
+    let first = name.components().next();
+    first.is_some_and(|part| part.as_os_str().to_string_lossy().contains(':'))
 }
 
 /// The way from the directory `from` to the file `to`, both of them canonical.

@@ -10,7 +10,7 @@ use blockdev_core::{
 };
 
 use crate::convert::{NewFiles, raw};
-use crate::{ConvertOptions, Progress, RawOptions, SnapshotName};
+use crate::{ChildImage, ConvertOptions, Naming, Progress, RawOptions, SnapshotName};
 
 use crate::foreign;
 use crate::open::OpenFile;
@@ -113,6 +113,18 @@ impl NewImage {
     #[must_use]
     pub fn raw() -> Self {
         Self::Raw(RawOptions::default())
+    }
+
+    /// Name of its format.
+    #[must_use]
+    pub fn format(&self) -> &'static str {
+        match self {
+            Self::Raw(_) => RawDriver.name(),
+            #[cfg(feature = "vhdx")]
+            Self::Vhdx(_) => vhdx_format::VhdxDriver.name(),
+            #[cfg(feature = "qcow2")]
+            Self::Qcow2(_) => qcow2_format::Qcow2Driver.name(),
+        }
     }
 
     /// True when it is to name a backing file.
@@ -653,4 +665,68 @@ pub(crate) fn is_dirty(layer: &dyn Layer) -> bool {
     }
     let _ = layer;
     false
+}
+
+/// The image that a disk is where nobody says more.
+#[allow(
+    unreachable_code,
+    reason = "the first of the formats that this build knows"
+)]
+pub(crate) fn usual_image() -> NewImage {
+    #[cfg(feature = "qcow2")]
+    return NewImage::Qcow2(qcow2_format::CreateOptions::new(0));
+    #[cfg(feature = "vhdx")]
+    return NewImage::Vhdx(vhdx_format::CreateOptions::new(0));
+    NewImage::raw()
+}
+
+/// The image at `child` that `wanted` asks for over `base`, which is at the canonical path
+/// `base_path`.
+pub(crate) fn child_image(
+    base: &Chain,
+    base_path: &std::path::Path,
+    child: &std::path::Path,
+    wanted: &ChildImage,
+    naming: Naming,
+) -> Result<NewImage> {
+    let own = base.info().format;
+    let format = match wanted {
+        // A raw image has no room for a parent.
+        ChildImage::LikeBase if own == RawDriver.name() => usual_image().format(),
+        ChildImage::LikeBase => own,
+        ChildImage::Format(format) => format,
+        ChildImage::Image(image) if image.has_backing() => return Ok(image.clone()),
+        ChildImage::Image(image) => image.format(),
+    };
+    #[cfg(feature = "qcow2")]
+    if format == qcow2_format::Qcow2Driver.name() {
+        let mut create = match wanted {
+            ChildImage::Image(NewImage::Qcow2(said)) => said.clone(),
+            _ => qcow2_format::CreateOptions::new(0),
+        };
+        create.backing = Some(qcow2_format::Backing {
+            name: crate::names::one(base_path, child, naming)?,
+            format: own.into(),
+        });
+        return Ok(NewImage::Qcow2(create));
+    }
+    #[cfg(feature = "vhdx")]
+    if format == vhdx_format::VhdxDriver.name() {
+        let mut create = vhdx_child(base, base_path, child)?;
+        if let ChildImage::Image(NewImage::Vhdx(said)) = wanted {
+            create.block_size = said.block_size;
+            create.log_size = said.log_size;
+            create.fixed = said.fixed;
+            create.creator.clone_from(&said.creator);
+            create.file_write_guid = said.file_write_guid;
+            create.data_write_guid = said.data_write_guid;
+        }
+        return Ok(NewImage::Vhdx(create));
+    }
+    let _ = (base_path, child, naming);
+    if driver(format).is_none() {
+        let text = format!("unknown format {format:?}");
+        return Err(Error::new(ErrorKind::Unsupported, text));
+    }
+    Err(not_by(format, "a parent"))
 }
