@@ -16,6 +16,7 @@
 //! | make an empty image | [`create()`]; over a parent of its own or another format, a VHDX by `vhdx_child` |
 //! | make an empty disk unless it is there | [`create_base`] |
 //! | make a child that reads as its base, at once | [`clone_disk`], [`clone_all`] |
+//! | put a child in a disk's place | [`fork`] |
 //! | have a disk go with its handle | [`OwnedDisk`] |
 //! | tell a disk's size or what it is over | [`virtual_size`], [`backing_of`], [`parents_of`] |
 //! | give a disk to who reads a [`std::io`] stream | [`DeviceCursor`] |
@@ -65,6 +66,7 @@ mod snapshot;
 // For embedders.
 mod clone;
 mod create_base;
+mod fork;
 mod identity;
 mod owned;
 mod place;
@@ -102,6 +104,7 @@ pub use snapshot::SnapshotName;
 pub use blockdev_core::DeviceCursor;
 pub use clone::{ChildImage, CloneOptions, Naming, clone_all, clone_disk};
 pub use create_base::{CreateBase, Existing, create_base};
+pub use fork::{Forked, fork};
 pub use owned::OwnedDisk;
 pub use reading::{backing_of, parents_of, virtual_size};
 
