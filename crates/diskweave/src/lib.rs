@@ -17,6 +17,7 @@
 //! | make an empty disk unless it is there | [`create_base`] |
 //! | make a child that reads as its base, at once | [`clone_disk`], [`clone_all`] |
 //! | put a child in a disk's place | [`fork`] |
+//! | find out who needs a file, before it goes | [`dependents()`], [`depends_on`] |
 //! | have a disk go with its handle | [`OwnedDisk`] |
 //! | tell a disk's size or what it is over | [`virtual_size`], [`backing_of`], [`parents_of`] |
 //! | give a disk to who reads a [`std::io`] stream | [`DeviceCursor`] |
@@ -66,6 +67,7 @@ mod snapshot;
 // For embedders.
 mod clone;
 mod create_base;
+mod dependents;
 mod fork;
 mod identity;
 mod owned;
@@ -104,6 +106,7 @@ pub use snapshot::SnapshotName;
 pub use blockdev_core::DeviceCursor;
 pub use clone::{ChildImage, CloneOptions, Naming, clone_all, clone_disk};
 pub use create_base::{CreateBase, Existing, create_base};
+pub use dependents::{Dependence, Dependents, Search, dependents, depends_on};
 pub use fork::{Forked, fork};
 pub use owned::OwnedDisk;
 pub use reading::{backing_of, parents_of, virtual_size};

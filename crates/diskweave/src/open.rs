@@ -266,6 +266,11 @@ impl OpenDisk {
         self.verify_linkage
     }
 
+    /// Who turns paths into open files.
+    pub(crate) fn current_opener(&self) -> Arc<dyn Opener> {
+        Arc::clone(&self.opener)
+    }
+
     /// The options under which the image itself is opened.
     pub(crate) fn core_options(&self) -> &OpenOptions {
         &self.options
