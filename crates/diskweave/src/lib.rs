@@ -73,6 +73,8 @@ mod identity;
 mod owned;
 mod place;
 mod reading;
+#[cfg(feature = "serde")]
+mod serialise;
 
 pub use blockdev_chain as chain;
 pub use blockdev_core as core;
