@@ -65,6 +65,13 @@ pub(crate) enum Command {
     Salvage(Convert),
     /// Show an image and its parents: how each was found, and whether it belongs
     Chain(Chain),
+    /// Make a child that reads as its base until it is written to
+    Clone(Child),
+    /// Give a disk another name, and put a child of it in its place
+    Fork(Fork),
+    /// List the images in a directory that need a file: exit code 0 none, 1 failed, 2 some do or it
+    /// could not be told
+    Dependents(Dependents),
 }
 
 /// How images are opened.
@@ -515,4 +522,61 @@ pub(crate) struct Measure {
     pub(crate) snapshot: Option<SnapshotName>,
     /// The disk to be written out
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Child {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the base; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Format of the child; the base's if not said, and qcow2 over a raw one
+    #[arg(short = 'O', long = "output-format", value_name = "FMT")]
+    pub(crate) output_format: Option<String>,
+    /// Options of the child's format: KEY=VALUE, several with commas between
+    #[arg(short, long = "options", value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// Replace the child if it is there, unless it is one of the base's own files
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// The disk that the child reads as, and which must not be written to from then on
+    pub(crate) base: PathBuf,
+    /// The child
+    pub(crate) child: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// Format of the disk; guessed if not said
+    #[arg(short, long = "format", value_name = "FMT")]
+    pub(crate) format: Option<String>,
+    /// Format of the child; the disk's if not said, but one must be said of a raw disk
+    #[arg(short = 'O', long = "output-format", value_name = "FMT")]
+    pub(crate) output_format: Option<String>,
+    /// Show nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The disk; its name is the child's then
+    pub(crate) disk: PathBuf,
+    /// The name that what is there now gets, on the same file system
+    pub(crate) base: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dependents {
+    #[command(flatten)]
+    pub(crate) open: Open,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
+    /// Look into the directories below as well
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// The file
+    pub(crate) file: PathBuf,
+    /// Where to look; the file's own directory if not said
+    pub(crate) directory: Option<PathBuf>,
 }

@@ -3,13 +3,16 @@
 mod apply;
 mod chain;
 mod check;
+mod clone;
 mod commit;
 mod compact;
 mod compare;
 mod convert;
 mod create;
+mod dependents;
 mod diff;
 mod flatten;
+mod fork;
 mod info;
 mod map;
 mod measure;
@@ -52,6 +55,9 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Diff(args) => diff::run(args),
         Command::Apply(args) => apply::run(args),
         Command::Chain(args) => chain::run(args),
+        Command::Clone(args) => clone::run(args),
+        Command::Fork(args) => fork::run(args),
+        Command::Dependents(args) => dependents::run(args),
     }
 }
 
