@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("diskweave-cli", &["diskweave"]),
+    ("diskweave-tokio", &["blockdev-core"]),
     ("testkit", &["blockdev-core"]),
     ("xtask", &[]),
 ];
@@ -33,6 +34,7 @@ const SHIPPED: &[&str] = &[
     "blockdev-chain",
     "diskweave",
     "diskweave-cli",
+    "diskweave-tokio",
 ];
 
 pub(crate) fn run() -> Outcome {
@@ -58,7 +60,19 @@ pub(crate) fn run() -> Outcome {
     if task.len() != 1 {
         return Err(format!("xtask has dependencies: {task:?}"));
     }
-    one_format_alone()
+    one_format_alone()?;
+    no_executor()
+}
+
+/// Whoever does not ask for the adapter builds no executor.
+fn no_executor() -> Outcome {
+    for package in SHIPPED.iter().filter(|name| **name != "diskweave-tokio") {
+        if tree(&["--package", package, "--all-features"])?.contains("tokio") {
+            return Err(format!("{package} builds tokio"));
+        }
+    }
+    println!("nothing but diskweave-tokio builds tokio");
+    Ok(())
 }
 
 /// Without the feature no line of the other format is built.

@@ -52,10 +52,10 @@ fn lints() -> Outcome {
     sh::run(sh::cargo(&clippy).args(["--", "-D", "warnings"]))
 }
 
-/// The facade with one format, with none, and with the other.
+/// The facade with one format, with none, and with the other; with none and a serialiser.
 fn features() -> Outcome {
     let facade = ["check", "--locked", "-p", "diskweave"];
-    for features in ["vhdx", "qcow2", ""] {
+    for features in ["vhdx", "qcow2", "", "serde"] {
         let mut command = sh::cargo(&facade);
         sh::run(command.args(["--no-default-features", "--features", features]))?;
     }
