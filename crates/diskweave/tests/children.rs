@@ -297,7 +297,6 @@ fn a_disk_goes_with_its_handle_unless_it_is_kept() {
     let wanted = CreateBase::new().image(NewImage::Qcow2(image));
     let disk = OwnedDisk::create(&path, MIB, &wanted).unwrap();
     assert_eq!(names(dir.path()), ["disk", "disk.data"]);
-    assert!(!disk.open(&beneath(&path)).unwrap().is_detached());
     drop(disk);
     assert!(names(dir.path()).is_empty(), "the data file as well");
 
@@ -320,6 +319,42 @@ fn a_disk_goes_with_its_handle_unless_it_is_kept() {
     drop(OwnedDisk::adopt(&path));
     assert!(names(dir.path()).is_empty());
     assert!(OwnedDisk::adopt(&path).delete().is_err(), "it has gone");
+}
+
+/// The data file of a disk that was opened for writing was opened for reading, by name, and every write
+/// failed.
+#[test]
+fn a_disk_with_a_data_file_is_written_to_and_locked_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    let mut image = qcow2();
+    image.data_file = Some(DataFile {
+        name: "disk.data".into(),
+        raw: true,
+    });
+    let wanted = CreateBase::new().image(NewImage::Qcow2(image));
+    create_base(&path, MIB, &wanted).unwrap();
+    let open = beneath(&path);
+    let disk = open.clone().writable().open(&path).unwrap();
+    disk.write_at(b"data", 4096).unwrap();
+    disk.flush().unwrap();
+    let data = OpenDisk::new().format("raw");
+    let locked = data.open(dir.path().join("disk.data")).unwrap_err();
+    assert_eq!(locked.kind(), ErrorKind::Locked);
+    disk.close().unwrap();
+    assert_eq!(read(&path, &open)[4094..4100], *b"\0\0data");
+    assert_eq!(
+        std::fs::read(dir.path().join("disk.data")).unwrap()[4096..4100],
+        *b"data"
+    );
+    // A child takes the writes, and both of the base's files are only read.
+    let child = dir.path().join("child");
+    clone_disk(&path, &child, &OpenDisk::new(), &CloneOptions::new()).unwrap();
+    let first = beneath(&child).writable().open(&child).unwrap();
+    first.write_at(b"DATA", 4096).unwrap();
+    assert_eq!(read(&path, &open)[4096..4100], *b"data");
+    first.close().unwrap();
+    assert_eq!(read(&child, &beneath(&child))[4096..4100], *b"DATA");
 }
 
 #[test]
