@@ -75,13 +75,37 @@ pub fn fork(
     open: &OpenDisk,
     image: &ChildImage,
 ) -> Result<Forked> {
-    step_by_step(
-        disk.as_ref(),
-        base.as_ref(),
-        open,
-        image,
-        &mut |_, _| Ok(()),
-    )
+    let (disk, base) = (disk.as_ref(), base.as_ref());
+    step_by_step(disk, base, open, image, &Host, &mut |_, _| Ok(()))
+}
+
+/// What a fork does to names and to make things durable; tests put a telling one in its place.
+trait Names {
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn sync_directory(&self, directory: &Path) -> Result<()>;
+    fn sync_file(&self, file: &File) -> io::Result<()>;
+}
+
+/// The host's own calls.
+struct Host;
+
+impl Names for Host {
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> Result<()> {
+        sync_directory(directory)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
 }
 
 /// What has just been done.
@@ -127,6 +151,7 @@ fn step_by_step(
     base: &Path,
     open: &OpenDisk,
     image: &ChildImage,
+    names: &dyn Names,
     watcher: Watcher<'_>,
 ) -> Result<Forked> {
     let disk = fs::canonicalize(disk)?;
@@ -138,8 +163,8 @@ fn step_by_step(
         Err(error) => return Err(error.into()),
         Ok(_) if identity::of_entry(&base)? == Some(subject.id) => true,
         Ok(_) if subject.is_new_child_of(&base)? => {
-            sync_directory(directory_of(&base))?;
-            sync_directory(directory_of(&disk))?;
+            names.sync_directory(directory_of(&base))?;
+            names.sync_directory(directory_of(&disk))?;
             return Ok(Forked::Before);
         }
         Ok(_) => return Err(already_there(&base)),
@@ -150,12 +175,14 @@ fn step_by_step(
     watcher(Step::Locked, &mut undo)?;
 
     if !linked {
-        fs::hard_link(&disk, &base).map_err(|error| no_second_name(&base, error))?;
+        names
+            .link(&disk, &base)
+            .map_err(|error| no_second_name(&base, error))?;
         undo.link = Some(base.clone());
     }
     subject.is_at(&base)?;
     watcher(Step::Linked, &mut undo)?;
-    sync_directory(directory_of(&base))?;
+    names.sync_directory(directory_of(&base))?;
     watcher(Step::LinkDurable, &mut undo)?;
 
     let (path, file) = subject.new_file()?;
@@ -163,15 +190,15 @@ fn step_by_step(
     subject.fill_child(&path, &file, &base, image)?;
     watcher(Step::ChildMade, &mut undo)?;
     subject.hand_over(&file)?;
-    file.sync_all()?;
+    names.sync_file(&file)?;
     watcher(Step::ChildOwned, &mut undo)?;
 
     subject.is_at(&disk)?;
-    fs::rename(&path, &disk)?;
+    names.rename(&path, &disk)?;
     // From here on the base is what the child reads from.
     (undo.child, undo.link) = (None, None);
     watcher(Step::Renamed, &mut undo)?;
-    sync_directory(directory_of(&disk))?;
+    names.sync_directory(directory_of(&disk))?;
     watcher(Step::Done, &mut undo)?;
     Ok(Forked::Now)
 }

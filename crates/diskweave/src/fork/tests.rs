@@ -3,6 +3,7 @@
 // Here a failure is a panic.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+use std::cell::RefCell;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
@@ -73,7 +74,7 @@ impl Case {
         let mut seen = Vec::new();
         let open = OpenDisk::new();
         let (disk, base) = (&self.disk, self.base());
-        let stopped = step_by_step(disk, &base, &open, &self.image, &mut |done, undo| {
+        let stopped = step_by_step(disk, &base, &open, &self.image, &Host, &mut |done, undo| {
             seen.push(done);
             assert!(self.read(disk) == self.content, "after {done:?}");
             if done != step {
@@ -230,6 +231,104 @@ fn another_file_in_the_bases_place_is_refused_and_stays() {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert!(case.read(&case.disk) == case.content);
     }
+}
+
+/// Writes down what is asked of the host, does it, and fails at one call if so told.
+#[derive(Default)]
+struct Telling {
+    calls: RefCell<Vec<String>>,
+    fails: Option<usize>,
+}
+
+impl Telling {
+    fn note(&self, what: &str, paths: &[&Path]) -> io::Result<()> {
+        let mut calls = self.calls.borrow_mut();
+        let names = paths.iter().map(|path| path.file_name().unwrap());
+        let names = names.map(|name| name.to_string_lossy());
+        let names: Vec<_> = names
+            .map(|name| match name.ends_with(".partial") {
+                true => "child".into(),
+                false => name,
+            })
+            .collect();
+        calls.push(format!("{what} {}", names.join(" ")));
+        match self.fails {
+            Some(call) if call + 1 == calls.len() => Err(io::ErrorKind::PermissionDenied.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Names for Telling {
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("link", &[from, to])?;
+        Host.link(from, to)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("rename", &[from, to])?;
+        Host.rename(from, to)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> Result<()> {
+        self.note("sync", &[directory])?;
+        Host.sync_directory(directory)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        self.note("sync", &[Path::new("child")])?;
+        Host.sync_file(file)
+    }
+}
+
+fn in_sub(case: &Case, names: &Telling) -> Result<Forked> {
+    let base = case.path("sub/base");
+    let open = OpenDisk::new();
+    step_by_step(&case.disk, &base, &open, &case.image, names, &mut |_, _| {
+        Ok(())
+    })
+}
+
+/// Without a sync between them the host may make the names durable in any order, and the first name is
+/// then a child whose base is lost.
+#[test]
+fn each_step_is_durable_before_the_next_and_no_call_that_fails_costs_the_disk() {
+    let (_, case) = cases().remove(0);
+    let root = case.dir.path().file_name().unwrap();
+    let root = root.to_str().unwrap();
+    fs::create_dir(case.path("sub")).unwrap();
+    let expected = [
+        "link disk base".to_string(),
+        "sync sub".into(),
+        "sync child".into(),
+        "rename child disk".into(),
+        format!("sync {root}"),
+    ];
+    for call in 0..expected.len() {
+        let names = Telling {
+            fails: Some(call),
+            ..Telling::default()
+        };
+        let failed = in_sub(&case, &names).unwrap_err();
+        let kind = match call {
+            0 => ErrorKind::Unsupported,
+            _ => ErrorKind::Io,
+        };
+        assert_eq!(failed.kind(), kind, "{}", expected[call]);
+        assert_eq!(names.calls.into_inner(), expected[..=call]);
+        assert!(case.read(&case.disk) == case.content);
+        let renamed = call + 1 == expected.len();
+        assert_eq!(case.path("sub/base").exists(), renamed);
+        assert_eq!(case.names(), ["disk", "sub"]);
+    }
+    // The last failure left it forked; what was not known to be durable is made so.
+    let again = Telling::default();
+    assert_eq!(in_sub(&case, &again).unwrap(), Forked::Before);
+    let both = ["sync sub".to_string(), format!("sync {root}")];
+    assert_eq!(again.calls.into_inner(), both);
+    let (_, case) = cases().remove(0);
+    fs::create_dir(case.path("sub")).unwrap();
+    assert_eq!(in_sub(&case, &Telling::default()).unwrap(), Forked::Now);
 }
 
 #[test]
