@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use blockdev_core::locate::ChainPolicy;
-use blockdev_core::{BlockDevice, Error, ErrorKind, FileRole, Result};
+use blockdev_core::{BlockDevice, Error, ErrorKind, FileRole, LockMode, Result};
 
 use crate::convert::new_files;
 use crate::place::{self, Keep, directory_of, is_already_there, place};
@@ -73,7 +73,7 @@ impl CreateBase {
 /// # Errors
 /// [`ErrorKind::InvalidInput`] for a file that is there and may not be replaced, or will not do, and
 /// with an option that the format does not allow; [`ErrorKind::Locked`] when another process uses
-/// what is there; [`ErrorKind::NoSpace`], [`ErrorKind::Io`]. The file is then as it was.
+/// what is to be replaced; [`ErrorKind::NoSpace`], [`ErrorKind::Io`]. The file is then as it was.
 ///
 /// # Example
 ///
@@ -118,8 +118,9 @@ pub fn create_base(path: impl AsRef<Path>, size: u64, wanted: &CreateBase) -> Re
 /// Checks that the file at `path` is an image of `format` with a disk of at least `size` bytes of its
 /// own.
 fn will_do(path: &Path, size: u64, format: &str) -> Result<()> {
-    let open = OpenDisk::new().policy(ChainPolicy::Deny);
-    let there = open.open(path)?;
+    // Whoever uses it already is no reason against it.
+    let open = OpenDisk::new().lock(LockMode::Unprotected);
+    let there = open.policy(ChainPolicy::Deny).open(path)?;
     let info = there.info();
     let mut refs = there.top().file_refs().iter();
     let why = if info.format != format {

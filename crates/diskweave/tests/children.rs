@@ -265,6 +265,10 @@ fn an_empty_disk_is_made_once_and_left_alone_from_then_on() {
     drop(info);
     let written = OpenDisk::new().writable().open(&path).unwrap();
     written.write_at(b"kept", 0).unwrap();
+    assert!(
+        !create_base(&path, 10 << 30, &keep).unwrap(),
+        "in use or not"
+    );
     written.close().unwrap();
     assert!(!create_base(&path, 10 << 30, &keep).unwrap());
     assert!(!create_base(&path, 1 << 30, &keep).unwrap());
@@ -311,9 +315,9 @@ fn a_disk_goes_with_its_handle_unless_it_is_kept() {
     assert!(path.exists(), "so is what was in the way");
     drop(OwnedDisk::adopt(&path).persistent(true));
     let child = dir.path().join("child");
-    let clone = |_: ()| OwnedDisk::clone_of(&path, &child, &OpenDisk::new(), &CloneOptions::new());
-    let first = clone(()).unwrap();
-    assert!(clone(()).is_err());
+    let clone = || OwnedDisk::clone_of(&path, &child, &OpenDisk::new(), &CloneOptions::new());
+    let first = clone().unwrap();
+    assert!(clone().is_err());
     assert!(child.exists());
     first.delete().unwrap();
     drop(OwnedDisk::adopt(&path));
