@@ -345,6 +345,26 @@ fn a_qcow2_is_told_where_its_parent_is_now() {
     assert!(said.contains("no parent"), "{said}");
 }
 
+#[test]
+fn a_name_of_any_length_is_taken_and_nothing_else_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let disk = tower(dir);
+    let deep = format!("{}/{}", "d".repeat(200), "e".repeat(200));
+    fs::create_dir_all(dir.join(&deep)).unwrap();
+    for name in [format!("{deep}/middle.vhdx"), "m".into()] {
+        let length = fs::metadata(dir.join("top.qcow2")).unwrap().len();
+        fs::hard_link(dir.join("middle.vhdx"), dir.join(&name)).unwrap();
+        dw(dir, &format!("relink -q --parents any top.qcow2 {name}")).ok();
+        let info = dw(dir, "info --output json top.qcow2").json();
+        assert_eq!(info["backing-filename"], name);
+        assert_eq!(fs::metadata(dir.join("top.qcow2")).unwrap().len(), length);
+        dw(dir, "check -q top.qcow2").ok();
+    }
+    dw(dir, "relink -q top.qcow2 middle.vhdx").ok();
+    assert!(flat(dir, "top.qcow2") == disk);
+}
+
 /// What QEMU makes of a chain of its own images is what we make of it.
 #[test]
 fn a_commit_and_a_rebase_come_to_what_qemu_makes_of_them() {

@@ -684,8 +684,8 @@ pub(crate) fn usual_image() -> NewImage {
 /// `base_path`.
 pub(crate) fn child_image(
     base: &Chain,
-    base_path: &std::path::Path,
-    child: &std::path::Path,
+    base_path: &Path,
+    child: &Path,
     wanted: &ChildImage,
     naming: Naming,
 ) -> Result<NewImage> {

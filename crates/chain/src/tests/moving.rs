@@ -194,7 +194,7 @@ fn what_two_disks_have_from_one_file_is_not_read_to_compare_them() {
     let progress = Impatient::default();
     let ranges = Differences::between(a.whole(), b.whole(), 512, &NoProgress).unwrap();
     let ranges: Vec<_> = ranges.collect::<Result<_, _>>().unwrap();
-    assert_eq!(ranges, [64 << 10..68 << 10]);
+    assert_eq!((ranges.len(), &ranges[0]), (1, &(64 << 10..68 << 10)));
     let same = Differences::between(a.whole(), a.whole(), 512, &progress);
     assert_eq!(same.unwrap().take(1).filter(Result::is_ok).count(), 0);
 }
