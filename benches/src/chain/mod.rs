@@ -1,14 +1,14 @@
-//! Chains: what depth costs a read, and what a new overlay costs. `cargo xtask bench chain` calls it.
+//! Chains: what depth costs a read, what moving what they hold costs, and what a new overlay costs. `cargo xtask bench chain` calls it.
 //!
 //! ```text
 //!   bottom   all data in the lowest image, every other asked in vain
 //!   spread   each 64 KiB in one of the images, by chance
 //! ```
 //!
-//! One file and one table for each thing that is done to a chain. Another, such as merging layers, is
-//! another file and another line in [`run`].
+//! One file and one table for each thing that is done to a chain.
 
 mod images;
+mod operations;
 mod overlay;
 mod reads;
 
@@ -24,6 +24,7 @@ use crate::{Outcome, job, table};
 pub(crate) fn run(dir: &Path, size: u64, rounds: u64, command: &Path) -> Outcome {
     reads::run(dir, size, rounds)?;
     parent(dir, size, rounds)?;
+    operations::run(dir, size, rounds)?;
     overlay::run(dir, rounds, command)
 }
 
