@@ -25,7 +25,9 @@ pub(crate) fn run() -> Outcome {
         .dynamic()
         .and_then(|()| demo.dirty_log())
         .and_then(|()| demo.chain())
-        .and_then(|()| demo.mixed_chain());
+        .and_then(|()| demo.mixed_chain())
+        .and_then(|()| demo.operations())
+        .and_then(|()| demo.children());
     // The folder goes whether it went well or not.
     let removed = std::fs::remove_dir_all(&demo.dir).map_err(|error| error.to_string());
     result.and(removed)?;
@@ -119,6 +121,49 @@ impl Demo {
         self.diskweave(0, &["check", packed])?;
         self.diskweave(0, &["compare", top, packed])?;
         self.qemu_agrees(("qcow2", packed), "mixed.raw")
+    }
+
+    fn operations(&self) -> Outcome {
+        title("The chain changed, and the disk the same all along");
+        let top = "overlay.qcow2";
+        // What is in the middle goes into the base, and the middle is needed no more.
+        self.diskweave(1, &["diff", "-q", top])?;
+        self.diskweave(0, &["commit", "--top", "child1.vhdx", top])?;
+        self.remove("child1.vhdx")?;
+        self.diskweave(0, &["chain", top])?;
+        self.diskweave(0, &["compare", top, "mixed.raw"])?;
+        // Another disk below, of another format; then none.
+        self.diskweave(0, &["rebase", "-b", "child1.raw", "-F", "raw", top])?;
+        self.diskweave(0, &["chain", top])?;
+        self.diskweave(0, &["compare", top, "mixed.raw"])?;
+        self.diskweave(0, &["stream", top])?;
+        self.diskweave(0, &["chain", top])?;
+        self.diskweave(0, &["check", top])?;
+        self.diskweave(0, &["compare", top, "mixed.raw"])?;
+        // What two disks differ by, taken to a copy of the one.
+        self.diskweave(0, &["diff", "--to", "difference.qcow2", "base.raw", top])?;
+        self.diskweave(0, &["apply", "-F", "raw", "difference.qcow2", "base.raw"])?;
+        self.has_content("base.raw", MIXED)?;
+        self.qemu_agrees(("qcow2", top), "base.raw")
+    }
+
+    fn children(&self) -> Outcome {
+        title("Children of a disk, and who needs it");
+        let base = "before.qcow2";
+        self.diskweave(0, &["fork", "overlay.qcow2", base])?;
+        self.diskweave(0, &["clone", base, "guest.qcow2"])?;
+        self.diskweave(0, &["clone", "-O", "vhdx", base, "guest.vhdx"])?;
+        self.diskweave(0, &["chain", "guest.vhdx"])?;
+        self.diskweave(2, &["dependents", base])?;
+        self.diskweave(0, &["compare", "guest.vhdx", "mixed.raw"])?;
+        self.diskweave(0, &["flatten", "-O", "vhdx", "guest.qcow2", "whole.vhdx"])?;
+        self.diskweave(0, &["check", "whole.vhdx"])?;
+        self.diskweave(0, &["compare", "whole.vhdx", "mixed.raw"])
+    }
+
+    fn remove(&self, name: &str) -> Outcome {
+        println!("\n$ rm {name}");
+        std::fs::remove_file(self.dir.join(name)).map_err(|error| format!("{name}: {error}"))
     }
 
     fn diskweave(&self, expected: i32, arguments: &[&str]) -> Outcome {
