@@ -13,7 +13,7 @@ use crate::snapshot_name;
 
 mod operations;
 
-pub(crate) use operations::{Apply, Commit, Diff, Flatten, Rebase, Stream, Watch};
+pub(crate) use operations::{Amend, Apply, Commit, Diff, Flatten, Rebase, Stream, Watch};
 
 /// Disk images: raw, qcow2 and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Give a disk another size
     Resize(Resize),
+    /// Change what an image is: version, names, type; the disk stays what it reads
+    Amend(Amend),
     /// Make a VHDX as short as it can be, in place
     Compact(Compact),
     /// Have a child refer to its parent where that is now

@@ -45,6 +45,7 @@
 
 #![forbid(unsafe_code)]
 
+mod amend;
 mod apply;
 mod check;
 mod commit;
@@ -83,6 +84,7 @@ pub use qcow2_format as qcow2;
 #[cfg(feature = "vhdx")]
 pub use vhdx_format as vhdx;
 
+pub use amend::{Amend, amend};
 pub use apply::apply;
 pub use blockdev_core::{NoProgress, Progress};
 pub use check::{Checked, Repaired, check, repair};

@@ -10,7 +10,7 @@ use blockdev_core::{
 };
 
 use crate::convert::{NewFiles, raw};
-use crate::{ChildImage, ConvertOptions, Naming, Progress, RawOptions, SnapshotName};
+use crate::{Amend, ChildImage, ConvertOptions, Naming, Progress, RawOptions, SnapshotName};
 
 use crate::foreign;
 use crate::open::OpenFile;
@@ -377,6 +377,32 @@ pub(crate) fn resize_layer(
     }
     let _ = (below, below_size);
     Err(not_by(format, "another size"))
+}
+
+/// Makes the image in `file`, opened for writing, what `change` says.
+pub(crate) fn amend(file: OpenFile, options: &OpenOptions, change: &Amend) -> Result<()> {
+    let format = file.driver.name();
+    #[cfg(feature = "qcow2")]
+    if let Amend::Qcow2(change) = change
+        && format == qcow2_format::Qcow2Driver.name()
+    {
+        return qcow2_format::amend(file.storage, options, change);
+    }
+    #[cfg(feature = "vhdx")]
+    if let Amend::Vhdx { fixed } = change
+        && format == vhdx_format::VhdxDriver.name()
+    {
+        let mut image = vhdx_format::VhdxImage::open(file.storage, options)?;
+        if *fixed {
+            image.make_fixed()?;
+        } else {
+            image.make_dynamic()?;
+        }
+        return Box::new(image).close();
+    }
+    let _ = (file.storage, options);
+    let text = format!("{change:?} is not for an image of format {format}");
+    Err(Error::new(ErrorKind::InvalidInput, text))
 }
 
 /// What compacting an image came to.

@@ -22,6 +22,19 @@ pub(crate) struct Watch {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Amend {
+    #[command(flatten)]
+    pub(crate) image: Image,
+    /// What is changed: KEY=VALUE, several with commas between. Of a qcow2: compat, lazy_refcounts,
+    /// refcount_bits, data_file, size; of a VHDX: subformat, size
+    #[arg(short, long = "options", required = true, value_name = "OPTIONS")]
+    pub(crate) options: Vec<String>,
+    /// Accepted, as nothing is shown anyway
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) image: Image,

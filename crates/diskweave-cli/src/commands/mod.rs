@@ -1,5 +1,6 @@
 //! One command per file.
 
+mod amend;
 mod apply;
 mod chain;
 mod check;
@@ -46,6 +47,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Sections(args) => sections::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Resize(args) => resize::run(args),
+        Command::Amend(args) => amend::run(args),
         Command::Compact(args) => compact::run(args),
         Command::Relink(args) => relink::run(args),
         Command::Commit(args) => commit::run(args),

@@ -135,7 +135,7 @@ pub(crate) fn open_backing(
 }
 
 /// `a=1,b=2` and repeated `-o` alike.
-fn pairs(options: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
+pub(super) fn pairs(options: &[String]) -> Result<Vec<(&str, &str)>, Failure> {
     let parts = options.iter().flat_map(|list| list.split(','));
     parts
         .map(|part| {

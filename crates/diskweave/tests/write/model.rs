@@ -49,6 +49,32 @@ fn a_child_knows_its_parent_again_when_that_refers_to_another_base() {
     }
 }
 
+/// As deep as the limit lets a chain be: written to at every depth, then moved into its base at once.
+#[test]
+fn a_chain_of_64_layers_is_written_through_and_merged() {
+    let mut life = Life::new(1, &["vhdx", "qcow2", "vhdx", "qcow2", "qcow2"]);
+    while life.members.len() < 64 {
+        life.child();
+        life.guest();
+    }
+    let open = life.open(life.top());
+    assert_eq!(open.open(&life.top().path).unwrap().layer_count(), 64);
+    life.check();
+    let top = life.top().clone();
+    let mut options = CommitOptions::default();
+    options.base = Some(life.members[63].path.clone());
+    commit(&top.path, &open, &options, &NoProgress).unwrap();
+    let base = life.chain(&life.members[63]);
+    let mut seen = vec![0xEE; usize::try_from(life.size()).unwrap()];
+    base.read_at(&mut seen, 0).unwrap();
+    assert!(seen == life.content(0));
+    drop(base);
+    for member in &mut life.members[1..] {
+        member.content = None;
+    }
+    life.check();
+}
+
 /// The formats of a life's images, as often as they are to occur.
 pub(crate) type Formats = [&'static str; 5];
 
