@@ -302,7 +302,7 @@ pub(crate) struct Convert {
     /// snapshot.name=NAME or both
     #[arg(short = 'l', long = "snapshot", value_name = "SNAPSHOT", value_parser = snapshot_name::parse)]
     pub(crate) snapshot: Option<SnapshotName>,
-    /// Write into the destination, a raw image that is there and long enough. Nothing is made beside
+    /// Write into the destination, an image that is there and long enough. Nothing is made beside
     /// it: a failure leaves a part of the new content
     #[arg(short = 'n', long = "no-create")]
     pub(crate) existing: bool,

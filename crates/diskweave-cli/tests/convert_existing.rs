@@ -83,8 +83,9 @@ fn nothing_is_touched_where_it_cannot_be_done() {
         ("-n disk.raw target", "smaller"),
         ("-n disk.raw gone", "gone"),
         ("-n disk.raw disk.raw", "source is read from"),
-        ("-n -O qcow2 disk.raw target", "yet"),
-        ("-n -O vhdx disk.raw target", "yet"),
+        ("-n -O qcow2 disk.raw target", "not a qcow2 image"),
+        ("-n -O vhdx disk.raw target", "target"),
+        ("-n -O qcow2 disk.raw gone", "gone"),
         ("-n -o preallocation=full disk.raw target", "-o"),
         ("-n -c disk.raw target", "compressed"),
         ("-n -B disk.raw -F raw disk.raw target", "backing"),
@@ -101,4 +102,51 @@ fn nothing_is_touched_where_it_cannot_be_done() {
     assert_eq!(std::fs::read(&target).unwrap(), vec![9; (2 << 20) - 512]);
     assert!(std::fs::read(dir.join("disk.raw")).unwrap() == own);
     assert_eq!(names(dir), ["disk.raw", "target"]);
+}
+
+/// An image that is written into stays what it is: its options, its snapshots, its parents.
+#[test]
+fn an_image_of_any_format_takes_the_disk_and_stays_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let bytes = source(dir);
+    std::fs::write(dir.join("base.raw"), vec![9; 3 << 20]).unwrap();
+    for (made, format) in [
+        ("create -f qcow2 -o compat=0.10 target 3M", "qcow2"),
+        (
+            "create -f qcow2 -o extended_l2=on -b base.raw -F raw target",
+            "qcow2",
+        ),
+        ("create -f vhdx -o block_size=1M target 3M", "vhdx"),
+        ("create -f vhdx -b base.raw -F raw target", "vhdx"),
+        ("convert -O vhdx base.raw target", "vhdx"),
+    ] {
+        dw(dir, made).ok();
+        let info = || {
+            let mut info = dw(dir, "info --output json target").json();
+            let info = info.as_object_mut().unwrap();
+            ["virtual-size", "cluster-size", "backing-filename"].map(|key| info.remove(key))
+        };
+        let before = info();
+        dw(dir, &format!("convert -n -O {format} disk.raw target")).ok();
+        assert_eq!(info(), before, "{made}");
+        dw(dir, "check -q target").ok();
+        dw(dir, "convert -O raw target flat").ok();
+        let flat = std::fs::read(dir.join("flat")).unwrap();
+        assert!(flat[..2 << 20] == bytes, "{made}");
+        let below = if made.contains("base.raw") { 9 } else { 0 };
+        assert!(
+            flat[2 << 20..] == vec![below; 1 << 20],
+            "{made}: what is past the end stays"
+        );
+        let refused = dw(dir, &format!("convert -n -O {format} target target")).fails(1);
+        assert!(refused.contains("source is read from"), "{refused}");
+        let refused = dw(dir, &format!("convert -n -O {format} base.raw target"));
+        assert_eq!(
+            refused.code, 0,
+            "its own parent is read, and not written to: {refused:?}"
+        );
+        dw(dir, &format!("convert -n -c -O {format} disk.raw target")).fails(1);
+        std::fs::remove_file(dir.join("target")).unwrap();
+    }
 }

@@ -91,8 +91,8 @@ pub use check::{Checked, Repaired, check, repair};
 pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Comparison, compare};
 pub use convert::{
-    ConvertOptions, RawOptions, RawPreallocation, Source, convert, convert_into, convert_over,
-    convert_to_raw,
+    ConvertOptions, RawOptions, RawPreallocation, Source, convert, convert_into, convert_into_disk,
+    convert_over, convert_to_raw,
 };
 pub use create::create;
 pub use flatten::flatten;

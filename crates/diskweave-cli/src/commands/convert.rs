@@ -5,7 +5,10 @@ use std::sync::{Mutex, PoisonError};
 
 use diskweave::chain::Chain;
 use diskweave::core::{BlockDevice, ErrorKind, Lost};
-use diskweave::{ConvertOptions, NewImage, Progress, Source, convert, convert_into, convert_over};
+use diskweave::{
+    ConvertOptions, NewImage, Progress, Source, convert, convert_into, convert_into_disk,
+    convert_over,
+};
 
 use super::{new_image, shown};
 use crate::args::Convert;
@@ -50,8 +53,9 @@ fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
         }
     }
     if args.existing {
-        check_existing(args, &image)?;
+        check_existing(args)?;
     }
+    let existing = existing(args, &disks)?;
     let backing = new_image::backing(
         &mut image,
         args.backing.as_ref(),
@@ -83,10 +87,13 @@ fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
         } else {
             source
         };
-        match &below {
+        match (&below, &existing) {
+            (_, Some(target)) => convert_into_disk(source, target, &options, &watcher),
             _ if args.existing => convert_into(source, destination, &options, &watcher),
-            Some(below) => convert_over(source, below, destination, &image, &options, &watcher),
-            None => convert(source, destination, &image, &options, &watcher),
+            (Some(below), _) => {
+                convert_over(source, below, destination, &image, &options, &watcher)
+            }
+            _ => convert(source, destination, &image, &options, &watcher),
         }
     });
     let interrupted = watcher.is_cancelled();
@@ -106,7 +113,32 @@ fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
         ErrorKind::InvalidInput if interrupted => Failure::about(both, e).with_code(INTERRUPTED),
         _ => Failure::about(both, e),
     })?;
+    if let Some(target) = existing {
+        let closed = target.close();
+        closed.map_err(|e| Failure::about(shown(&args.destination), e))?;
+    }
     Ok(0)
+}
+
+/// The image that is there already and is written into, opened for that; `None` where one is made, and for a
+/// raw image, which is written into as a file.
+fn existing(args: &Convert, sources: &[Chain]) -> Result<Option<Chain>, Failure> {
+    if !args.existing || args.output_format == "raw" {
+        return Ok(None);
+    }
+    let path = &args.destination;
+    // Before it is opened: the source's own lock would be in the way, and blamed on others.
+    let target = path.canonicalize().ok();
+    let read = sources.iter().flat_map(Chain::links);
+    let mut read = read.filter_map(|link| link.path?.canonicalize().ok());
+    if target.is_some() && read.any(|file| Some(&file) == target.as_ref()) {
+        let text = "the destination is one of the files that the source is read from";
+        return Err(Failure::new(text));
+    }
+    let disk = args.open.disk(path, Some(&args.output_format)).writable();
+    let disk = disk.open(path);
+    disk.map(Some)
+        .map_err(|e| Failure::about(shown(path), e).without_hint())
 }
 
 /// The disk at `path`, which is one of the sources.
@@ -122,10 +154,9 @@ fn open(args: &Convert, path: &Path, damaged: Damaged) -> Result<Chain, Failure>
 }
 
 /// Refuses what cannot be done, or means nothing, for a destination that is there already.
-fn check_existing(args: &Convert, image: &NewImage) -> Result<(), Failure> {
-    if !matches!(image, NewImage::Raw(_)) {
-        let format = &args.output_format;
-        let text = format!("existing images of format {format} cannot be written into yet");
+fn check_existing(args: &Convert) -> Result<(), Failure> {
+    if args.compress {
+        let text = "what is written into an existing image is not compressed";
         return Err(Failure::new(text));
     }
     if !args.options.is_empty() {

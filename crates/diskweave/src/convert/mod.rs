@@ -16,6 +16,7 @@ use blockdev_core::{
 
 use crate::{NewImage, Progress};
 
+mod disk;
 pub(crate) mod raw;
 mod source;
 
@@ -156,6 +157,40 @@ pub fn convert_into<'a>(
     let read: Vec<&Chain> = source.chains().collect();
     let target = open_destination(&read, destination.as_ref())?;
     source.with(|disk| raw::overwrite(disk, &target, options, progress))
+}
+
+/// Writes what `source` reads over the start of the disk of `destination`, opened for writing and at least as
+/// long; bytes past the disk's end stay. The image keeps all else that it is, and its parents.
+///
+/// Nothing is made beside it: a failure or a crash leaves a part of the new content, with zeros in place of the
+/// rest, in an image that is sound.
+///
+/// # Errors
+/// As [`convert_into`], and those of writing.
+///
+/// # Example
+///
+/// ```no_run
+/// use diskweave::{ConvertOptions, NoProgress, OpenDisk, convert_into_disk};
+///
+/// let disk = OpenDisk::new().open("disk.vhdx")?;
+/// let target = OpenDisk::new().writable().open("there.qcow2")?;
+/// convert_into_disk(&disk, &target, &ConvertOptions::default(), &NoProgress)?;
+/// target.close()?;
+/// # Ok::<(), diskweave::core::Error>(())
+/// ```
+pub fn convert_into_disk<'a>(
+    source: impl Into<Source<'a>>,
+    destination: &Chain,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let source = source.into();
+    let read: Vec<&Chain> = source.chains().collect();
+    for file in source::files(destination.top()) {
+        refuse_own_file(&read, file)?;
+    }
+    source.with(|disk| disk::overwrite(disk, destination, options, progress))
 }
 
 fn write_out(

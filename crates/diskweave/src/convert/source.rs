@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, Concat, Error, ErrorKind, HostFile, Lost, Result, Salvage, Storage,
+    BlockDevice, Concat, Error, ErrorKind, HostFile, Layer, Lost, Result, Salvage, Storage,
 };
 
 /// A disk to be written out: made from a [`Chain`], or from several.
@@ -109,12 +109,17 @@ pub(super) fn refuse_own_file(read: &[&Chain], destination: &dyn Storage) -> Res
     let own = read
         .iter()
         .flat_map(|disk| disk.layers())
-        .flat_map(|layer| [HostFile::Image, HostFile::Data].map(|file| layer.host(file)))
-        .flatten()
+        .flat_map(files)
         .any(|file| file.identity() == Some(identity));
     if own {
         let text = "the destination is one of the files that the source is read from";
         return Err(Error::new(ErrorKind::InvalidInput, text));
     }
     Ok(())
+}
+
+/// The files that `layer` is made of.
+pub(super) fn files(layer: &dyn Layer) -> impl Iterator<Item = &dyn Storage> {
+    let files = [HostFile::Image, HostFile::Data].map(|file| layer.host(file));
+    files.into_iter().flatten()
 }
