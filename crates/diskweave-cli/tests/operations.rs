@@ -170,6 +170,35 @@ fn what_cannot_be_committed_is_refused_and_nothing_is_written() {
     assert!(fs::read(dir.join("base.qcow2")).unwrap() == before);
 }
 
+/// A name before a colon is taken for a protocol's, and the image would not find its parent again.
+#[test]
+fn a_parent_with_a_colon_in_its_name_is_found_after_each_operation() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("day"), vec![1; 1 << 20]).unwrap();
+    dw(dir, "convert -O qcow2 day 12:30.qcow2").ok();
+    let two_above = || {
+        dw(dir, "clone --overwrite 12:30.qcow2 middle.qcow2").ok();
+        dw(dir, "clone --overwrite middle.qcow2 top.qcow2").ok();
+    };
+    for line in [
+        "commit -q --top middle.qcow2 top.qcow2",
+        "stream -q -b 12:30.qcow2 top.qcow2",
+        "rebase -q -b 12:30.qcow2 -F qcow2 top.qcow2",
+        "relink -q top.qcow2 12:30.qcow2",
+        "diff -q --to top.qcow2 12:30.qcow2 middle.qcow2",
+    ] {
+        two_above();
+        dw(dir, line).ok();
+        assert_eq!(
+            chain(dir, "top.qcow2"),
+            ["top.qcow2", "12:30.qcow2"],
+            "{line}"
+        );
+        assert!(flat(dir, "top.qcow2") == vec![1; 1 << 20], "{line}");
+    }
+}
+
 #[test]
 fn a_rate_holds_a_commit_up() {
     let dir = tempfile::tempdir().unwrap();

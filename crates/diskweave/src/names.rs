@@ -56,8 +56,6 @@ pub(crate) fn one(absolute: &Path, image: &Path, naming: Naming) -> Result<Strin
         Naming::Absolute => None,
     };
     let name = match (relative, naming) {
-        // What precedes a colon would be taken for a protocol, unless a slash comes first.
-        (Some(name), _) if first_part_has_a_colon(&name) => Path::new(".").join(name),
         (Some(name), _) => name,
         (None, Naming::Relative) => {
             let text = format!("no relative name leads from {image:?} to {absolute:?}");
@@ -65,7 +63,21 @@ pub(crate) fn one(absolute: &Path, image: &Path, naming: Naming) -> Result<Strin
         }
         (None, _) => names.absolute,
     };
-    name.into_os_string().into_string().map_err(|name| {
+    as_said(&name)
+}
+
+/// The path `name` as a qcow2 says it: what precedes a colon would be taken for a protocol, unless a slash
+/// comes first.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) when it is no Unicode.
+#[cfg(feature = "qcow2")]
+pub(crate) fn as_said(name: &Path) -> Result<String> {
+    let said = match first_part_has_a_colon(name) {
+        true => Path::new(".").join(name),
+        false => name.to_path_buf(),
+    };
+    said.into_os_string().into_string().map_err(|name| {
         let text = format!("an image cannot be named by {name:?}, which is no Unicode");
         Error::new(ErrorKind::InvalidInput, text)
     })

@@ -455,13 +455,10 @@ pub(crate) fn set_parent(
     let format = file.driver.name();
     #[cfg(feature = "qcow2")]
     if format == qcow2_format::Qcow2Driver.name() {
-        let name = name.to_str().ok_or_else(|| {
-            let text = format!("a qcow2 cannot name its backing file {}", name.display());
-            Error::new(ErrorKind::InvalidInput, text)
-        })?;
+        let name = crate::names::as_said(name)?;
         let mut change = qcow2_format::Amendment::default();
         change.backing = Some(Some(qcow2_format::Backing {
-            name: name.to_string(),
+            name,
             format: parent.top().info().format.to_string(),
         }));
         return qcow2_format::amend(file.storage, options, &change);

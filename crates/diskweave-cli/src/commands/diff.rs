@@ -114,6 +114,8 @@ fn named(parent: &Path, child: &Path) -> Result<String, Failure> {
     let parent = parent.canonicalize().map_err(failed)?;
     let beside = parent.parent() == Some(&*directory.canonicalize().map_err(failed)?);
     let name = match parent.file_name() {
+        // What precedes a colon would be taken for a protocol, unless a slash comes first.
+        Some(name) if beside && name.to_string_lossy().contains(':') => Path::new(".").join(name),
         Some(name) if beside => PathBuf::from(name),
         _ => parent,
     };
