@@ -199,6 +199,33 @@ fn a_parent_with_a_colon_in_its_name_is_found_after_each_operation() {
     }
 }
 
+/// Snapshots read what they do not hold from the parents as well, and nobody carries that over.
+#[test]
+fn an_image_is_left_alone_whose_snapshots_would_read_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tower(dir);
+    dw(dir, "clone top.qcow2 upper.qcow2").ok();
+    dw(dir, "snapshot -c monday top.qcow2").ok();
+    let files =
+        || ["base.qcow2", "middle.vhdx", "top.qcow2"].map(|file| fs::read(dir.join(file)).unwrap());
+    let before = files();
+    for line in [
+        "commit top.qcow2",
+        "commit -b base.qcow2 top.qcow2",
+        "commit --top top.qcow2 upper.qcow2",
+        "rebase -b base.qcow2 -F qcow2 top.qcow2",
+        "rebase -b  top.qcow2",
+        "stream top.qcow2",
+        "stream -b base.qcow2 top.qcow2",
+    ] {
+        let said = dw(dir, line).fails(1);
+        assert!(said.contains("snapshots"), "{line}: {said}");
+        assert!(files() == before, "{line}");
+    }
+    dw(dir, "commit -q --top middle.vhdx top.qcow2").ok();
+}
+
 #[test]
 fn a_rate_holds_a_commit_up() {
     let dir = tempfile::tempdir().unwrap();

@@ -57,7 +57,9 @@ pub struct Committed {
 /// # Errors
 /// [`InvalidInput`](ErrorKind::InvalidInput) for an image without parent, for layers that are not in its
 /// chain or not in this order, and when `progress` cancels; [`Locked`](ErrorKind::Locked) when one of the
-/// files is in use; those of opening the chain, of reading and of writing. Another run finishes then.
+/// files is in use; [`Unsupported`](ErrorKind::Unsupported) for a layer with internal snapshots that is
+/// moved, which would not read the same over the changed base; those of opening the chain, of reading and
+/// of writing. Another run finishes then.
 ///
 /// # Example
 ///
@@ -179,6 +181,9 @@ impl Plan {
             let text = "the image has no parent to move anything into";
             return Err(Error::new(ErrorKind::InvalidInput, text));
         };
+        // What is above these reads the same over the base, its snapshots too.
+        let mut moved = (from..into).filter_map(|depth| chain.layer(depth));
+        moved.try_for_each(registry::refuse_snapshots)?;
         let base = Found::at(&chain, into)?;
         let child_knows_base = registry::knows_parent_by_content(child);
         let empties = from == 0 && into == 1 && !options.keep;

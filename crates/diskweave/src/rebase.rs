@@ -29,8 +29,8 @@ use crate::{OpenDisk, Progress, names, registry};
 /// cannot say `name`, and when `progress` cancels; [`NeedsParent`](ErrorKind::NeedsParent) and others where
 /// the old parents cannot be opened ([`relink`](crate::relink()) asks for none);
 /// [`ParentMismatch`](ErrorKind::ParentMismatch) for a parent of other sectors;
-/// [`Unsupported`](ErrorKind::Unsupported) for formats without parents; and those of reading and writing.
-/// Until the image refers to the new parent it refers to the old one.
+/// [`Unsupported`](ErrorKind::Unsupported) for formats without parents, and for an image with internal
+/// snapshots, which would not read the same; and those of reading and writing. Until the image refers to the new parent it refers to the old one.
 ///
 /// # Example
 ///
@@ -55,6 +55,9 @@ pub fn rebase(
     }
     let open = open.clone().writable();
     let (file, chain) = open_child(path, &open)?;
+    if parent.is_some() || chain.layer_count() > 1 {
+        registry::refuse_snapshots(chain.top())?;
+    }
     if let Some((parent, _)) = parent {
         // What is compared is the size of sectors alone.
         let sectors = FileRef {
@@ -113,6 +116,9 @@ pub fn stream(
         let text = format!("{} is no parent of the image", base.display());
         return Err(Error::new(ErrorKind::InvalidInput, text));
     };
+    if depth > 1 {
+        registry::refuse_snapshots(chain.top())?;
+    }
     let taken = chain.pull(chain.view(depth), progress)?;
     if depth > 1 {
         let parent = Found::at(&chain, depth)?;

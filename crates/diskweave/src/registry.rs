@@ -503,6 +503,21 @@ pub(crate) fn forget_parent(mut chain: Chain, file: OpenFile, options: &OpenOpti
     Err(not_by(format, "a parent"))
 }
 
+/// Refuses an image with internal snapshots, which read from what is below the image too: nothing takes
+/// that up for them when it becomes another.
+pub(crate) fn refuse_snapshots(layer: &dyn Layer) -> Result<()> {
+    #[cfg(feature = "qcow2")]
+    if let Some(image) = layer.as_any().downcast_ref::<qcow2_format::Qcow2Image>()
+        && !image.snapshots()?.is_empty()
+    {
+        let text =
+            "the image has internal snapshots, which would read otherwise over what is to be below";
+        return Err(Error::new(ErrorKind::Unsupported, text));
+    }
+    let _ = layer;
+    Ok(())
+}
+
 /// True when `child` knows its parent by what the parent holds.
 pub(crate) fn knows_parent_by_content(child: &dyn Layer) -> bool {
     #[cfg(feature = "vhdx")]
