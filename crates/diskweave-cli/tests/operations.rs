@@ -226,6 +226,37 @@ fn an_image_is_left_alone_whose_snapshots_would_read_otherwise() {
     dw(dir, "commit -q --top middle.vhdx top.qcow2").ok();
 }
 
+/// A VHDX reads no VHDX of other sectors as its parent, though it may read one through a qcow2 between.
+#[test]
+fn an_image_is_not_left_over_a_parent_of_other_sectors() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    dw(
+        dir,
+        "create -f vhdx -o logical_sector_size=512 base.vhdx 16M",
+    )
+    .ok();
+    dw(dir, "create -f qcow2 -b base.vhdx -F vhdx middle.qcow2").ok();
+    dw(
+        dir,
+        "create -f vhdx -o logical_sector_size=4096 -b middle.qcow2 -F qcow2 top.vhdx",
+    )
+    .ok();
+    let before = fs::read(dir.join("base.vhdx")).unwrap();
+    for line in [
+        "commit --top middle.qcow2 top.vhdx",
+        "stream -b base.vhdx top.vhdx",
+    ] {
+        let said = dw(dir, line).fails(1);
+        assert!(said.contains("sectors"), "{line}: {said}");
+        assert_eq!(
+            chain(dir, "top.vhdx"),
+            ["top.vhdx", "middle.qcow2", "base.vhdx"]
+        );
+    }
+    assert!(fs::read(dir.join("base.vhdx")).unwrap() == before);
+}
+
 #[test]
 fn a_rate_holds_a_commit_up() {
     let dir = tempfile::tempdir().unwrap();

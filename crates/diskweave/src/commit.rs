@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use blockdev_chain::Chain;
 use blockdev_core::{Error, ErrorKind, Layer, OpenMode, Result};
 
-use crate::rebase::Found;
+use crate::rebase::{Found, check_sectors};
 use crate::{OpenDisk, Progress, registry};
 
 /// Which layers are moved, and into which.
@@ -59,7 +59,8 @@ pub struct Committed {
 /// chain or not in this order, and when `progress` cancels; [`Locked`](ErrorKind::Locked) when one of the
 /// files is in use; [`Unsupported`](ErrorKind::Unsupported) for a layer with internal snapshots that is
 /// moved, which would not read the same over the changed base; those of opening the chain, of reading and
-/// of writing. Another run finishes then.
+/// of writing. Another run finishes then. [`ParentMismatch`](ErrorKind::ParentMismatch) where the image above
+/// those that are moved cannot have the base below it, whose sectors are others.
 ///
 /// # Example
 ///
@@ -190,6 +191,10 @@ impl Plan {
         let mut writable = vec![into];
         if child_knows_base || empties {
             writable.push(into - 1);
+        }
+        let above = from.checked_sub(1).and_then(|depth| chain.layer(depth));
+        if let (Some(above), Some(base)) = (above, chain.layer(into)) {
+            check_sectors(above, base)?;
         }
         let image = |above: u32| Image::at(&chain, from.checked_sub(above)?);
         let above = match image(1) {

@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use blockdev_chain::{Chain, check_parent};
-use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Result};
+use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Layer, Result};
 
 use crate::open::OpenFile;
 use crate::relink::refuse_ring;
@@ -59,15 +59,7 @@ pub fn rebase(
         registry::refuse_snapshots(chain.top())?;
     }
     if let Some((parent, _)) = parent {
-        // What is compared is the size of sectors alone.
-        let sectors = FileRef {
-            role: FileRole::Parent,
-            names: Vec::new(),
-            format: None,
-            expected: Vec::new(),
-            logical_sector_size: Some(chain.top().info().logical_sector_size),
-        };
-        check_parent(&sectors, chain.top().info(), parent.top(), false)?;
+        check_sectors(chain.top(), parent.top())?;
     }
     let taken = chain.pull(parent.map(|(parent, _)| parent.whole()), progress)?;
     match parent {
@@ -119,6 +111,9 @@ pub fn stream(
     if depth > 1 {
         registry::refuse_snapshots(chain.top())?;
     }
+    if let Some(parent) = chain.layer(depth) {
+        check_sectors(chain.top(), parent)?;
+    }
     let taken = chain.pull(chain.view(depth), progress)?;
     if depth > 1 {
         let parent = Found::at(&chain, depth)?;
@@ -128,6 +123,18 @@ pub fn stream(
         registry::set_parent(file, open.core_options(), &parent, &name)?;
     }
     Ok(taken)
+}
+
+/// Refuses a parent of other sectors than the format of `child` can have below it.
+pub(crate) fn check_sectors(child: &dyn Layer, parent: &dyn Layer) -> Result<()> {
+    let sectors = FileRef {
+        role: FileRole::Parent,
+        names: Vec::new(),
+        format: None,
+        expected: Vec::new(),
+        logical_sector_size: Some(child.info().logical_sector_size),
+    };
+    check_parent(&sectors, child.info(), parent, false)
 }
 
 fn open_child(path: &Path, open: &OpenDisk) -> Result<(OpenFile, Chain)> {
