@@ -16,10 +16,13 @@ use blockdev_core::{
 
 use crate::chain::{Chain, write_zeros};
 use crate::difference::cancelled;
+use crate::pair::reads_zero;
 use crate::stack::Stack;
 
 /// Most bytes moved at a time.
 const PIECE: u64 = 2 << 20;
+/// Most bytes made zeros at a time, so that whoever watches can end it: no less than a block of any format.
+const ZEROS: u64 = 256 << 20;
 
 impl Chain {
     /// Writes what the layers from depth `from` to the one above `into` hold into the layer `into`, opened
@@ -50,6 +53,7 @@ impl Chain {
         let target = Target {
             layer: &*links[into].layer,
             below: Stack::below(&links[into + 1..], into + 1),
+            whole: Stack::below(&links[into..], into),
         };
         let target_size = target.layer.info().size;
         if target_size < size {
@@ -71,10 +75,7 @@ impl Chain {
             let len = match extent.kind {
                 // What nobody among these holds is what the target reads already.
                 ExtentKind::Absent => extent.len,
-                ExtentKind::Zero => {
-                    target.zero(at, extent.len)?;
-                    extent.len
-                }
+                ExtentKind::Zero => target.zero(at, extent.len)?,
                 ExtentKind::Data | ExtentKind::Compressed => {
                     let len = extent.len.min(PIECE - at % PIECE);
                     buffer.resize(usize::try_from(len).expect("at most 2 MiB"), 0);
@@ -87,8 +88,11 @@ impl Chain {
             at += len;
             progress.advance(len);
         }
-        if from > 0 && target_size > size {
-            target.zero(size, target_size - size)?;
+        while from > 0 && at < target_size {
+            if progress.is_cancelled() {
+                return Err(cancelled());
+            }
+            at += target.zero(at, target_size - at)?;
         }
         target.layer.flush()?;
         Ok(written)
@@ -115,14 +119,38 @@ impl Chain {
 struct Target<'a> {
     layer: &'a dyn Layer,
     below: Stack<'a>,
+    whole: Stack<'a>,
 }
 
 impl Target<'_> {
-    fn zero(&self, offset: u64, len: u64) -> Result<()> {
+    /// Has a first part of `len` bytes from `offset` read as zeros, and gives how long it is. Where it does so
+    /// already nothing is written: there may be terabytes of nothing, and marks for them are not free.
+    fn zero(&self, offset: u64, len: u64) -> Result<u64> {
+        let end = offset + len;
+        let found = self.whole.status(offset, len)?;
+        let found_end = offset + found.len;
+        let block = self
+            .layer
+            .info()
+            .block_size
+            .map_or(1, |size| u64::from(size.max(1)));
+        if reads_zero(&found) {
+            // A block of which a part is made zeros is made so as a whole.
+            let clear = match found_end == end {
+                true => end,
+                false => found_end - found_end % block,
+            };
+            if clear > offset {
+                return Ok(clear - offset);
+            }
+        }
+        let blocks = found_end.checked_next_multiple_of(block).unwrap_or(end);
+        let end = blocks.min(end).min(offset - offset % ZEROS + ZEROS);
         let flags = ZeroFlags {
             may_unmap: true,
             no_fallback: false,
         };
-        write_zeros(self.layer, offset, len, flags, &self.below)
+        write_zeros(self.layer, offset, end - offset, flags, &self.below)?;
+        Ok(end - offset)
     }
 }

@@ -257,6 +257,24 @@ fn an_image_is_not_left_over_a_parent_of_other_sectors() {
     assert!(fs::read(dir.join("base.vhdx")).unwrap() == before);
 }
 
+/// What is zeros past the end of a short layer is so many terabytes of nothing.
+#[test]
+fn zeros_that_hide_nothing_cost_nothing_to_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for line in [
+        "create -f qcow2 bottom.qcow2 64T",
+        "create -f qcow2 -b bottom.qcow2 -F qcow2 base.qcow2 64T",
+        "create -f qcow2 -b base.qcow2 -F qcow2 short.qcow2 1G",
+        "create -f qcow2 -b short.qcow2 -F qcow2 top.qcow2 64T",
+        "commit -q -b base.qcow2 top.qcow2",
+        "commit -q --top short.qcow2 top.qcow2",
+    ] {
+        dw(dir, line).ok();
+    }
+    assert!(fs::metadata(dir.join("base.qcow2")).unwrap().len() < 16 << 20);
+}
+
 #[test]
 fn a_rate_holds_a_commit_up() {
     let dir = tempfile::tempdir().unwrap();
