@@ -16,6 +16,28 @@ pub trait Below: Sync {
     /// # Errors
     /// As [`BlockDevice::read_at`](crate::BlockDevice::read_at).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Tells of the run that starts at `offset`, looking no further than `len` bytes (at least one): how long it
+    /// is, and whether it is known to be zeros without being read.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::block_status`](crate::BlockDevice::block_status).
+    fn next_run(&self, offset: u64, len: u64) -> Result<BelowRun> {
+        let _ = offset;
+        Ok(BelowRun {
+            len,
+            is_zero: false,
+        })
+    }
+}
+
+/// A run of what lies below; made by [`Below::next_run`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BelowRun {
+    /// Bytes in the run, at least one.
+    pub len: u64,
+    /// It reads as zeros; what is not known to may all the same.
+    pub is_zero: bool,
 }
 
 /// Nothing below: zeros.
@@ -26,6 +48,10 @@ impl Below for ZerosBelow {
     fn read_at(&self, buf: &mut [u8], _offset: u64) -> Result<()> {
         buf.fill(0);
         Ok(())
+    }
+
+    fn next_run(&self, _offset: u64, len: u64) -> Result<BelowRun> {
+        Ok(BelowRun { len, is_zero: true })
     }
 }
 

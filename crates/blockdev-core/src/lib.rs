@@ -67,7 +67,7 @@ pub use extent::{Extent, ExtentKind, HostFile, HostPlace};
 pub use file_ref::{ContentId, FileName, FileRef, FileRole, NameKind};
 pub use fingerprint::file_fingerprint;
 pub use free_runs::FreeRuns;
-pub use layer::{Below, DiscardMode, Holes, Layer, ZerosBelow};
+pub use layer::{Below, BelowRun, DiscardMode, Holes, Layer, ZerosBelow};
 pub use limits::Limits;
 pub use lone::LoneLayer;
 pub use measure::{Measurement, stored_units};

@@ -193,11 +193,16 @@ impl<'a> ChainBuilder<'a> {
     }
 
     fn open_top(&self, top: Top, options: &OpenOptions) -> Result<Link> {
-        let layer = match top.source {
-            Source::Layer(layer) => layer,
-            Source::Storage { storage, format } => self.driver(&format)?.open(storage, options)?,
+        let (layer, is_file) = match top.source {
+            Source::Layer(layer) => (layer, false),
+            Source::Storage { storage, format } => {
+                (self.driver(&format)?.open(storage, options)?, true)
+            }
         };
-        Ok(Link::given(layer, top.path))
+        Ok(Link {
+            is_file,
+            ..Link::given(layer, top.path)
+        })
     }
 
     /// The parent of the last of `links`; `None` when there is none, or none may be opened.

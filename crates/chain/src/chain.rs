@@ -150,6 +150,13 @@ impl Chain {
         u32::try_from(at).ok()
     }
 
+    /// True when the top is what its file is, as an image of its format; false where the caller gave it as a
+    /// layer, which may be an internal snapshot.
+    #[must_use]
+    pub fn is_of_file(&self) -> bool {
+        self.links[0].is_file
+    }
+
     /// The layers, top first, for operations on chains.
     pub(crate) fn all_links(&self) -> &[Link] {
         &self.links

@@ -148,6 +148,7 @@ impl Search<'_> {
             data_path: None,
             found,
             identity,
+            is_file: true,
         })
     }
 

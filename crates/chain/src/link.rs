@@ -52,6 +52,9 @@ pub(crate) struct Link {
     pub(crate) data_path: Option<PathBuf>,
     pub(crate) found: FoundBy,
     pub(crate) identity: Option<FileId>,
+    /// It was opened here, so that it is what its file is as an image of its format; one that was given may be
+    /// anything else, such as an internal snapshot.
+    pub(crate) is_file: bool,
 }
 
 impl Link {
@@ -64,7 +67,15 @@ impl Link {
             data_path: None,
             found: FoundBy::Given,
             identity,
+            is_file: false,
         }
+    }
+
+    /// True when both are the same file, opened as the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let formats = [self, other].map(|link| link.layer.info().format);
+        let known = self.is_file && other.is_file && self.identity.is_some();
+        known && self.identity == other.identity && formats[0] == formats[1]
     }
 
     /// The reference to the layer below.

@@ -91,7 +91,5 @@ pub(crate) fn reads_zero(extent: &Extent) -> bool {
 /// How many layers at the bottom of `a` and of `b` are the same files.
 fn shared_layers(a: &[Link], b: &[Link]) -> usize {
     let pairs = a.iter().rev().zip(b.iter().rev());
-    pairs
-        .take_while(|(a, b)| a.identity.is_some() && a.identity == b.identity)
-        .count()
+    pairs.take_while(|(a, b)| a.is_same(b)).count()
 }

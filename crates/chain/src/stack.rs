@@ -13,7 +13,9 @@
 
 use std::ops::Range;
 
-use blockdev_core::{Below, ByteRange, Error, ErrorKind, Extent, ExtentKind, Holes, Result, fits};
+use blockdev_core::{
+    Below, BelowRun, ByteRange, Error, ErrorKind, Extent, ExtentKind, Holes, Result, fits,
+};
 
 use crate::hints::{GRANULE, Hints, MOST_LAYERS};
 use crate::link::Link;
@@ -365,6 +367,19 @@ impl<'a> Known<'a> {
 impl Below for Stack<'_> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.read(buf, offset)
+    }
+
+    fn next_run(&self, offset: u64, len: u64) -> Result<BelowRun> {
+        let run = self.status(offset, len)?;
+        let is_zero = match run.kind {
+            ExtentKind::Zero => true,
+            ExtentKind::Absent => !self.is_detached(),
+            ExtentKind::Data | ExtentKind::Compressed => false,
+        };
+        Ok(BelowRun {
+            len: run.len,
+            is_zero,
+        })
     }
 }
 

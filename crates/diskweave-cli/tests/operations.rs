@@ -428,6 +428,65 @@ fn differences_are_shown_kept_and_applied_elsewhere() {
 }
 
 #[test]
+fn a_file_is_not_the_same_disk_as_what_it_is_an_image_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tower(dir);
+    assert_eq!(
+        dw(dir, "diff -q -f raw -F qcow2 base.qcow2 base.qcow2").code,
+        1
+    );
+    assert_eq!(
+        dw(dir, "diff -q -f qcow2 -F qcow2 base.qcow2 base.qcow2").code,
+        0
+    );
+}
+
+#[test]
+fn differences_with_a_data_file_are_applied_and_none_to_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let disk = tower(dir);
+    let line =
+        "convert -O qcow2 -o data_file=diff.data -B base.qcow2 -F qcow2 top.qcow2 diff.qcow2";
+    dw(dir, line).ok();
+    dw(dir, "convert -O raw base.qcow2 copy.raw").ok();
+    dw(dir, "apply -F raw diff.qcow2 copy.raw").ok();
+    assert!(fs::read(dir.join("copy.raw")).unwrap() == disk);
+    let said = dw(dir, "apply diff.qcow2 diff.qcow2").fails(1);
+    assert!(said.contains("itself"), "{said}");
+}
+
+/// What these cost follows what is stored: each took hours, or gigabytes of tables.
+#[test]
+fn what_holds_nothing_costs_nothing_however_large_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    dw(dir, "create -f vhdx base.vhdx 64T").ok();
+    dw(dir, "create -f vhdx -b base.vhdx -F vhdx top.vhdx").ok();
+    dw(dir, "stream top.vhdx").ok();
+    assert_eq!(chain(dir, "top.vhdx"), ["top.vhdx"]);
+    dw(dir, "create -f qcow2 base.qcow2 60T").ok();
+    dw(
+        dir,
+        "create -f qcow2 -b base.qcow2 -F qcow2 middle.qcow2 1M",
+    )
+    .ok();
+    dw(
+        dir,
+        "create -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2 60T",
+    )
+    .ok();
+    dw(dir, "commit -q top.qcow2").ok();
+    dw(dir, "diff -q base.qcow2 top.qcow2").ok();
+    for image in ["top.vhdx", "middle.qcow2", "top.qcow2"] {
+        let stored =
+            std::os::unix::fs::MetadataExt::blocks(&fs::metadata(dir.join(image)).unwrap());
+        assert!(stored < 40_000, "{image}: {stored} blocks of 512 bytes");
+    }
+}
+
+#[test]
 fn a_qcow2_is_told_where_its_parent_is_now() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blockdev_chain::check_parent;
-use blockdev_core::{BlockDevice, OpenMode, Result};
+use blockdev_core::{BlockDevice, Error, ErrorKind, Result};
 
 use crate::relink::parent_of;
 use crate::{OpenDisk, Progress, registry};
@@ -20,8 +20,8 @@ use crate::{OpenDisk, Progress, registry};
 /// [`OpenDisk::verify_linkage`]). Another run finishes it.
 ///
 /// # Errors
-/// [`InvalidInput`](blockdev_core::ErrorKind::InvalidInput) for an image without parent, and when `progress` cancels;
-/// [`ParentMismatch`](blockdev_core::ErrorKind::ParentMismatch) for another disk; those of opening, reading and writing.
+/// [`InvalidInput`](ErrorKind::InvalidInput) for an image without parent, and when `progress` cancels;
+/// [`ParentMismatch`](ErrorKind::ParentMismatch) for another disk; those of opening, reading and writing.
 ///
 /// # Example
 ///
@@ -38,7 +38,15 @@ pub fn apply(
     open: &OpenDisk,
     progress: &dyn Progress,
 ) -> Result<u64> {
-    let difference = open_difference.open_alone(difference.as_ref(), OpenMode::ReadOnly)?;
+    let (difference, path) = (difference.as_ref(), path.as_ref());
+    if open_difference.identity_of(difference)?.is_some_and(|own| {
+        let disk = open.identity_of(path).ok().flatten();
+        disk == Some(own)
+    }) {
+        let text = "an image is not applied to itself";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    let difference = open_difference.open_top(difference)?;
     let reference = parent_of(&*difference)?;
     let mut disk = open.clone().writable().open(path)?;
     let (info, verify) = (difference.info(), open.verifies_linkage());

@@ -196,6 +196,13 @@ impl OpenDisk {
         Ok(top.expect("a chain has a top"))
     }
 
+    /// The image at `path` for reading, with its data file, whatever becomes of its parents.
+    pub(crate) fn open_top(&self, path: &Path) -> Result<Box<dyn Layer>> {
+        let (chain, _) = self.open_partial(path)?;
+        let top = chain.into_layers().into_iter().next();
+        Ok(top.expect("a chain has a top"))
+    }
+
     /// The disk of `file`, which is open already.
     pub(crate) fn open_on(&self, file: &OpenFile) -> Result<Chain> {
         let (builder, top) = self.prepare_file(file)?;

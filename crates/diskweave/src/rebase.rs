@@ -108,18 +108,21 @@ pub fn stream(
         let text = format!("{} is no parent of the image", base.display());
         return Err(Error::new(ErrorKind::InvalidInput, text));
     };
-    if depth > 1 {
+    let parent = if depth > 1 {
         registry::refuse_snapshots(chain.top())?;
-    }
-    if let Some(parent) = chain.layer(depth) {
-        check_sectors(chain.top(), parent)?;
+        let found = Found::at(&chain, depth)?;
+        let name = found.name_for(path)?;
+        Some((found, name))
+    } else {
+        None
+    };
+    if let Some(layer) = chain.layer(depth) {
+        check_sectors(chain.top(), layer)?;
     }
     let taken = chain.pull(chain.view(depth), progress)?;
-    if depth > 1 {
-        let parent = Found::at(&chain, depth)?;
-        let name = parent.name_for(path)?;
+    if let Some((found, name)) = parent {
         chain.close()?;
-        let parent = parent.open(&open)?;
+        let parent = found.open(&open)?;
         registry::set_parent(file, open.core_options(), &parent, &name)?;
     }
     Ok(taken)

@@ -72,8 +72,12 @@ pub(crate) fn parent_of(child: &dyn Layer) -> Result<&FileRef> {
     parent.ok_or_else(|| Error::new(ErrorKind::InvalidInput, "the image refers to no parent"))
 }
 
-/// Refuses a parent that has the image at `child` among its own.
+/// Refuses a parent that has the image at `child` among its own, and one that no name leads to: a snapshot.
 pub(crate) fn refuse_ring(child: &Path, open: &OpenDisk, parent: &Chain) -> Result<()> {
+    if !parent.is_of_file() {
+        let text = "a parent is an image as it is now, not as a snapshot has it";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
     match open.identity_of(child)? {
         Some(identity) if parent.depth_of(identity).is_some() => {
             let text = "an image cannot be its own parent, nor that of its parent";

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blockdev_core::{
-    BlockDevice, ErrorKind, FileRef, FileRole, Layer, MemoryStorage, NoProgress, Progress, RawLayer,
+    BlockDevice, ErrorKind, FileId, FileRef, FileRole, FormatDriver, MemoryStorage, NoProgress,
+    Progress, RawDriver, RawLayer, Result, Storage,
 };
 use proptest::prelude::*;
 
+use super::fake::DRIVERS;
 use super::model::{chains, make_writable};
 use super::sparse::SparseLayer;
-use crate::{Chain, Differences, View};
+use crate::{Chain, ChainBuilder, Differences, Top, View};
 
 fn content(disk: &View<'_>) -> Vec<u8> {
     let mut bytes = vec![0xEE; usize::try_from(disk.size()).unwrap()];
@@ -85,7 +87,7 @@ proptest! {
         let [left, right] = [&a, &b].map(|disk| as_long(&content(&disk.whole()), len));
         let grain = 1u64 << bits;
         let found = Differences::between(a.whole(), b.whole(), grain, &NoProgress).unwrap();
-        let found: Vec<_> = found.collect::<Result<_, _>>().unwrap();
+        let found: Vec<_> = found.collect::<Result<_>>().unwrap();
         let mut differs = vec![false; len];
         for range in &found {
             for at in range.clone() {
@@ -181,22 +183,65 @@ fn whoever_watches_is_told_and_can_end_it() {
     assert!(content(&chain.whole()) == before);
 }
 
+/// Bytes that count how often they are read.
+#[derive(Debug)]
+struct Watched(MemoryStorage, AtomicU64);
+
+impl Storage for Watched {
+    fn len(&self) -> Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.read_at(buf, offset)
+    }
+
+    fn identity(&self) -> Option<FileId> {
+        self.0.identity()
+    }
+}
+
 #[test]
 fn what_two_disks_have_from_one_file_is_not_read_to_compare_them() {
-    let base = Arc::new(MemoryStorage::from(vec![7; 1 << 20]));
-    let over = |byte| {
+    let bytes = MemoryStorage::from(vec![7; 1 << 20]);
+    let base = Arc::new(Watched(bytes, AtomicU64::new(0)));
+    let reads = || base.1.swap(0, Ordering::Relaxed);
+    let drivers: [&dyn FormatDriver; 1] = [&RawDriver];
+    let over = |byte, is_file| {
         let mut top = SparseLayer::new(1 << 20, 4096).with(64 << 10, 68 << 10, byte);
         top.refs.push(named_parent());
-        let below = RawLayer::open(base.clone()).unwrap();
-        Chain::from_layers(vec![top.boxed(), Box::new(below) as Box<dyn Layer>]).unwrap()
+        let below = match is_file {
+            true => ChainBuilder::new(&drivers).build(Top::storage(base.clone(), "raw")),
+            // Whoever gives a layer may mean something else by it than what the file is now.
+            false => RawLayer::open(base.clone())
+                .and_then(|layer| Chain::from_layers(vec![Box::new(layer)])),
+        };
+        below.unwrap().under(top.boxed())
     };
-    let (a, b) = (over(1), over(2));
-    let progress = Impatient::default();
-    let ranges = Differences::between(a.whole(), b.whole(), 512, &NoProgress).unwrap();
-    let ranges: Vec<_> = ranges.collect::<Result<_, _>>().unwrap();
-    assert_eq!((ranges.len(), &ranges[0]), (1, &(64 << 10..68 << 10)));
-    let same = Differences::between(a.whole(), a.whole(), 512, &progress);
-    assert_eq!(same.unwrap().take(1).filter(Result::is_ok).count(), 0);
+    for is_file in [true, false] {
+        let (a, b) = (over(1, is_file), over(2, true));
+        reads();
+        let ranges = Differences::between(a.whole(), b.whole(), 512, &NoProgress).unwrap();
+        let ranges: Vec<_> = ranges.collect::<Result<_>>().unwrap();
+        assert_eq!((ranges.len(), &ranges[0]), (1, &(64 << 10..68 << 10)));
+        assert_eq!(reads() > 0, !is_file);
+    }
+}
+
+/// A file as what it is and as its bytes is not one disk.
+#[test]
+fn one_file_of_two_formats_is_told_apart() {
+    let file = Arc::new(MemoryStorage::from(
+        b"FAKE\nsize 4096\ndata 0 512 7\n".to_vec(),
+    ));
+    let open = |format| {
+        let builder = ChainBuilder::new(DRIVERS);
+        builder.build(Top::storage(file.clone(), format)).unwrap()
+    };
+    let (fake, raw) = (open("fake"), open("raw"));
+    let found = Differences::between(fake.whole(), raw.whole(), 512, &NoProgress).unwrap();
+    assert!(found.map(Result::unwrap).count() > 0);
 }
 
 #[test]

@@ -115,11 +115,28 @@ impl Qcow2Image {
                 may_unmap: true,
                 no_fallback: false,
             };
-            let by_bytes = self.change_entries(whole..hidden, true, |slot, range| {
-                self.rules.zeroed(slot, range, true, true)
-            })?;
-            for range in by_bytes {
-                self.zero_bytes(range, flags, below)?;
+            let mut at = whole;
+            while at < hidden {
+                let mut run = below.next_run(at, hidden - at)?;
+                let clusters = run.len / cluster * cluster;
+                run.is_zero &= at + run.len == hidden || clusters > 0;
+                let end = match (at + run.len == hidden, run.is_zero) {
+                    (true, _) => hidden,
+                    (_, true) => at + clusters,
+                    (_, false) => (at + run.len).next_multiple_of(cluster).min(hidden),
+                };
+                if run.is_zero {
+                    // Nothing is hidden there by saying so.
+                    self.change_entries(at..end, true, |slot, _| self.rules.unmapped(slot))?;
+                } else {
+                    let by_bytes = self.change_entries(at..end, true, |slot, range| {
+                        self.rules.zeroed(slot, range, true, true)
+                    })?;
+                    for range in by_bytes {
+                        self.zero_bytes(range, flags, below)?;
+                    }
+                }
+                at = end;
             }
         }
         let rest = if backing { hidden } else { whole };

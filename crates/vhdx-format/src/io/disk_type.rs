@@ -154,12 +154,24 @@ impl VhdxImage {
         while at < size {
             let block = self.geometry.block_of(at);
             let whole = self.geometry.block_range_in_disk(block);
-            let run = self.next_run(at, whole.end - at, ReadSemantics::Effective)?;
+            let run = self.next_run(at, size - at, ReadSemantics::Effective)?;
             if run.kind != ExtentKind::Absent {
                 at += run.len;
                 continue;
             }
             let is_whole = at == whole.start && run.len >= whole.end - whole.start;
+            if is_whole {
+                // Blocks that are not present read as zeros without a parent as well.
+                let end = at + self.known_zeros(below, at, run.len)?;
+                let last = self
+                    .geometry
+                    .block_range_in_disk(self.geometry.block_of(end.min(size - 1)));
+                let end = if end == size { end } else { last.start };
+                if end > at {
+                    at = end;
+                    continue;
+                }
+            }
             if is_whole && below_is_zero(below, &whole, &mut buffer)? {
                 self.zero_by_state(engine, block, ZeroFlags::default(), PayloadState::Zero)?;
                 at = whole.end;
@@ -172,6 +184,19 @@ impl VhdxImage {
             at = end;
         }
         Ok(())
+    }
+
+    /// How many bytes at `offset` of what lies below are known to be zeros, of at most `len`.
+    fn known_zeros(&self, below: &dyn Below, offset: u64, len: u64) -> Result<u64> {
+        let mut done = 0;
+        while done < len {
+            let run = below.next_run(offset + done, len - done)?;
+            if !run.is_zero {
+                break;
+            }
+            done += run.len;
+        }
+        Ok(done)
     }
 
     /// Makes blocks fully present of which everything is there, though nobody had cause to notice.
