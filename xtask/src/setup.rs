@@ -19,6 +19,11 @@ const ORACLES: &[Oracle] = &[
         present: || sh::installed("qemu-img") && sh::installed("qemu-io"),
     },
     Oracle {
+        name: "nbdinfo and nbdcopy",
+        package: "libnbd-bin",
+        present: || sh::installed("nbdinfo") && sh::installed("nbdcopy"),
+    },
+    Oracle {
         name: "vhdiinfo",
         package: "libvhdi-utils",
         present: || sh::installed("vhdiinfo"),

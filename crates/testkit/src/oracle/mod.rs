@@ -5,6 +5,7 @@
 //! them all.
 
 mod libvhdi;
+mod nbd;
 mod qemu_img;
 mod qemu_io;
 mod seven_zip;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use libvhdi::{Libvhdi, VhdiInfo};
+pub use nbd::{NbdTools, nbd_uri};
 pub use qemu_img::{Checked, QemuImg};
 pub use qemu_io::{Held, QemuIo};
 pub use seven_zip::SevenZip;
