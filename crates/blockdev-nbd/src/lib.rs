@@ -1,0 +1,57 @@
+//! An NBD server for any [`BlockDevice`](blockdev_core::BlockDevice): a chain, a lone image, a test double.
+//!
+//! ```text
+//!   client ══ unix socket or TCP ══► transport   threads, timeouts, limits
+//!                                      │
+//!                                    session     what is agreed on, what may be asked, the reply
+//!                                      │
+//!                                    BlockDevice
+//! ```
+//!
+//! It speaks the fixed newstyle of the protocol, with structured replies, the contexts `base:allocation`
+//! and `qemu:allocation-depth`, and every command but `RESIZE`; it does no TLS. Requests of one
+//! connection are carried out side by side by a few threads, and replies come as they are ready. There is
+//! no executor.
+//!
+//! # Hostile clients
+//!
+//! Any bytes may come from the other side, or none. A handshake has a time limit, and so has a request
+//! once it has begun and a reply that is not taken; only the time between requests is free. Each
+//! connection has a share of memory of its own, so that one which stalls keeps no other from its replies,
+//! and there are so many connections and no more. **Nobody is asked who he is**: whoever can reach the
+//! socket can read the disk, and write to it unless the export is read-only, as it is if nobody says
+//! otherwise. A unix socket is its owner's alone.
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use blockdev_core::{LoneLayer, MemoryStorage, RawLayer};
+//! use blockdev_nbd::{Export, Listener, Server, ServerOptions};
+//!
+//! let storage = Arc::new(MemoryStorage::from(vec![7; 4096]));
+//! let disk = Arc::new(LoneLayer::new(Box::new(RawLayer::open(storage)?)));
+//!
+//! let server = Server::new(vec![Export::new("disk", disk)], ServerOptions::default())?;
+//! let running = server.start(Listener::tcp("127.0.0.1:0")?)?;
+//! println!("nbdinfo nbd://{}/disk", running.address());
+//! running.stop()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod export;
+pub mod fuzz;
+mod options;
+mod server;
+mod session;
+mod transport;
+mod wire;
+
+pub use error::NbdError;
+pub use export::Export;
+pub use options::ServerOptions;
+pub use server::{Running, Server, Stopper};
+pub use transport::listener::{Address, Listener};

@@ -1,0 +1,19 @@
+//! Decisions over bytes: values in, values out. No sockets and no threads, so that whole sessions are
+//! tested and fuzzed without either.
+//!
+//! ```text
+//!   options   Negotiation::feed ──► Next          until both agree on an export
+//!   requests  Terms::judge      ──► Verdict       may it, and what does it need
+//!             answer            ──► messages      the one place that asks the disk
+//! ```
+
+pub(crate) mod answer;
+pub(crate) mod context;
+pub(crate) mod negotiation;
+pub(crate) mod offer;
+pub(crate) mod read_plan;
+pub(crate) mod status;
+pub(crate) mod terms;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! Sockets, threads and time: the only floor that waits.
+//!
+//! ```text
+//!   acceptor ── one thread for each connection ── its workers
+//!      │             │ reads requests, in order      │ ask the disk, write replies, in any order
+//!      └── gate: how many connections, and whether the server still runs
+//! ```
+
+pub(crate) mod acceptor;
+mod connection;
+pub(crate) mod gate;
+pub(crate) mod listener;
+#[cfg(unix)]
+mod socket_file;
+mod stream;
+mod timed;
+pub(crate) mod wake;
+mod workers;
