@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("blockdev-nbd", &["blockdev-core"]),
-    ("diskweave-cli", &["diskweave"]),
+    ("diskweave-cli", &["blockdev-nbd", "diskweave"]),
     ("diskweave-tokio", &["blockdev-core"]),
     ("testkit", &["blockdev-core"]),
     ("xtask", &[]),

@@ -62,7 +62,7 @@ impl Server {
         let address = listener.address();
         let (waker, waiter) = wake::pair().map_err(NbdError::host("a pair of sockets"))?;
         let its_own = Arc::clone(&shared);
-        let accept = move || acceptor::run(&its_own, &listener, &waiter);
+        let accept = move || acceptor::run(&its_own, listener, &waiter);
         let acceptor = thread::Builder::new()
             .spawn(accept)
             .map_err(NbdError::host("a thread"))?;

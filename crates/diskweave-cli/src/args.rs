@@ -12,8 +12,10 @@ use crate::output::size;
 use crate::snapshot_name;
 
 mod operations;
+mod serve;
 
 pub(crate) use operations::{Amend, Apply, Commit, Diff, Flatten, Rebase, Stream, Watch};
+pub(crate) use serve::Serve;
 
 /// Disk images: raw, qcow2 and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
@@ -71,6 +73,8 @@ pub(crate) enum Command {
     Clone(Child),
     /// Give a disk another name, and put a child of it in its place
     Fork(Fork),
+    /// Let NBD clients read a disk, and write to it if they may
+    Serve(Serve),
     /// List the images in a directory that need a file: exit code 0 none, 1 failed, 2 some do or it
     /// could not be told
     Dependents(Dependents),

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
 
 use diskweave::Progress;
 use diskweave::core::{Error, ErrorKind};
@@ -53,6 +54,16 @@ pub(crate) fn watched<T>(
         }
         _ => Failure::about(name, error),
     })
+}
+
+/// Receives once somebody asks the process to end.
+pub(crate) fn asked_to_end() -> Receiver<()> {
+    let (sender, receiver) = mpsc::channel();
+    // Without a handler the signal ends the process, as ever; without a receiver it is ending already.
+    let _ = ctrlc::set_handler(move || {
+        let _ = sender.send(());
+    });
+    receiver
 }
 
 impl Progress for Interruptible {

@@ -15,20 +15,22 @@ use crate::server::Shared;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lets clients in until the server is to stop; returns when the last of them is gone.
-pub(crate) fn run(shared: &Arc<Shared>, listener: &Listener, waiter: &Waiter) {
+pub(crate) fn run(shared: &Arc<Shared>, listener: Listener, waiter: &Waiter) {
     let mut clients: Vec<JoinHandle<()>> = Vec::new();
     while !shared.gate.is_closing() {
         clients.retain(|client| !client.is_finished());
         match listener.accept().and_then(|stream| client(shared, stream)) {
             Ok(client) => clients.extend(client),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if waiter.wait(listener).is_err() {
+                if waiter.wait(&listener).is_err() {
                     thread::sleep(PAUSE);
                 }
             }
             Err(_) => thread::sleep(PAUSE),
         }
     }
+    // Nobody waits at a door that stays closed.
+    drop(listener);
     for client in clients {
         // One that panicked has ended its own connection, and nothing else.
         let _ = client.join();

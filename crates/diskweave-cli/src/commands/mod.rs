@@ -23,6 +23,7 @@ mod rebase;
 mod relink;
 mod resize;
 mod sections;
+mod serve;
 mod snapshot;
 mod vhdx_facts;
 
@@ -59,6 +60,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Chain(args) => chain::run(args),
         Command::Clone(args) => clone::run(args),
         Command::Fork(args) => fork::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Dependents(args) => dependents::run(args),
     }
 }
