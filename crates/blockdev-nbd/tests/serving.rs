@@ -255,6 +255,9 @@ fn a_socket_is_its_owners_and_replaces_only_what_is_dead() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else");
 
     fs::remove_file(&path).unwrap();
+    // What a process of the same number left when it was killed is in nobody's way.
+    let left = dir.path().join(format!(".nbd{}-0", std::process::id()));
+    drop(UnixListener::bind(left).unwrap());
     let second = Listener::unix(&path).unwrap();
     drop(listener);
     assert!(path.exists(), "it is the other's now");

@@ -2,13 +2,21 @@
 
 use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::io::{Errno, FdFlags};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+
 use crate::NbdError;
+
+/// Clients that may wait to be let in.
+const BACKLOG: i32 = 128;
+/// Names that are tried for a socket which has not got its own yet.
+const MOST_TAKEN: u32 = 100;
 
 /// A socket that listens, and its name, which goes with it.
 #[derive(Debug)]
@@ -22,17 +30,18 @@ pub(crate) struct SocketFile {
 impl SocketFile {
     pub(crate) fn listen(path: PathBuf) -> Result<Self, NbdError> {
         refuse_what_is_there(&path)?;
-        let hidden = Hidden(path.with_file_name(format!(".nbd{}", process::id())));
-        let bind = || {
-            let listener = UnixListener::bind(&hidden.0)?;
-            listener.set_nonblocking(true)?;
-            // Nobody knows this name yet, so that nobody was let in before.
+        let listen = || {
+            let (socket, hidden) = bind_beside(&path)?;
+            // Nobody connects to a socket that does not listen: until here nobody was let in.
             fs::set_permissions(&hidden.0, Permissions::from_mode(0o600))?;
+            net::listen(&socket, BACKLOG)?;
+            let listener = UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
             let identity = identity(&fs::symlink_metadata(&hidden.0)?);
             fs::rename(&hidden.0, &path)?;
             Ok((listener, identity))
         };
-        let (listener, identity) = bind().map_err(NbdError::host("listening"))?;
+        let (listener, identity) = listen().map_err(NbdError::host("listening"))?;
         Ok(Self {
             listener,
             path,
@@ -72,6 +81,23 @@ impl Drop for Hidden {
     fn drop(&mut self) {
         // It is gone where all went well.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A socket that does not listen yet, bound to a name beside `path` that was free.
+fn bind_beside(path: &Path) -> io::Result<(OwnedFd, Hidden)> {
+    let mut taken = 0;
+    loop {
+        let name = format!(".nbd{}-{taken}", process::id());
+        let hidden = path.with_file_name(name);
+        let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+        rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+        match net::bind(&socket, &SocketAddrUnix::new(&hidden)?) {
+            Ok(()) => return Ok((socket, Hidden(hidden))),
+            // Another thread's, or left behind by a process that had this number.
+            Err(Errno::ADDRINUSE) if taken < MOST_TAKEN => taken += 1,
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
