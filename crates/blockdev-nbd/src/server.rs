@@ -130,7 +130,8 @@ impl Running {
     }
 
     /// Stops: lets nobody in, has requests that are under way answered and further ones refused, and flushes
-    /// what could be written to. When it returns no thread of the server is left, and the devices are the
+    /// what could be written to. A client that has not taken its replies after the
+    /// [time for a request](ServerOptions::request_timeout) is cut off. When it returns no thread of the server is left, and the devices are the
     /// caller's alone.
     ///
     /// # Errors

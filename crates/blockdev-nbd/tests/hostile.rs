@@ -171,6 +171,22 @@ fn clients_that_take_no_replies_keep_nobody_waiting() {
 }
 
 #[test]
+fn a_client_that_takes_no_replies_does_not_keep_the_server_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = disk(32 * MIB);
+    let running = serve(dir.path(), &disk, impatient());
+    let mut deaf = Client::transmitting(dir.path());
+    deaf.request(READ, 0, 1, 0, 32 << 20);
+    deaf.bytes(16);
+    // By its length alone this reply could take minutes.
+    let began = Instant::now();
+    running.stop().unwrap();
+    let took = began.elapsed();
+    assert!(took >= SHORT, "it had {SHORT:?}, and {took:?} is less");
+    assert!(took < SHORT * 20, "{took:?}");
+}
+
+#[test]
 fn a_client_that_hangs_up_in_the_middle_takes_nobody_along() {
     with_server(ServerOptions::default(), |dir, _| {
         for len in [0, 5, 28, 300] {

@@ -156,6 +156,23 @@ fn durable_writes_are_flushed_before_the_reply() {
 }
 
 #[test]
+fn zeros_that_would_be_slow_are_refused_to_whoever_wants_them_fast() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = disk(MIB);
+    let running = serve(dir.path(), &device, ServerOptions::default());
+    let mut client = Client::transmitting(dir.path());
+    let (no_hole, fast) = (1 << 1, 1 << 4);
+    // This disk has no way to them but byte by byte, or else a hole.
+    client.request(6, no_hole | fast, 1, 0, 4096);
+    assert_eq!(client.reply(), (95, 1), "ENOTSUP");
+    assert_eq!(client.read(0, 4096), [7; 4096]);
+    client.request(6, no_hole, 1, 0, 4096);
+    assert_eq!(client.reply(), (0, 1));
+    assert_eq!(client.read(0, 4096), [0; 4096]);
+    running.stop().unwrap();
+}
+
+#[test]
 fn a_device_that_panics_takes_one_connection_along() {
     let dir = tempfile::tempdir().unwrap();
     let device: Arc<dyn BlockDevice> = Slow::new();

@@ -31,6 +31,8 @@ pub(crate) fn run(shared: &Arc<Shared>, listener: Listener, waiter: &Waiter) {
     }
     // Nobody waits at a door that stays closed.
     drop(listener);
+    // Who takes no replies does not keep a server from stopping.
+    shared.gate.clear(shared.options.request_timeout);
     for client in clients {
         // One that panicked has ended its own connection, and nothing else.
         let _ = client.join();

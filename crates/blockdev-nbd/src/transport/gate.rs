@@ -95,6 +95,18 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// Returns when everybody has gone; who has not gone after `patience` is cut off.
+    pub(crate) fn clear(&self, patience: Duration) {
+        let state = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(state, patience, |state| !state.open.is_empty());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for stream in state.open.values() {
+            stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Returns when the server is to stop, or, with `last`, when the last client has gone.
     pub(crate) fn wait(&self, last: bool) {
         let mut state = self.lock();
