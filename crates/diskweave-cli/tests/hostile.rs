@@ -27,6 +27,7 @@ fn every_change(image: &str) -> Vec<Vec<&str>> {
         vec!["diff", "other.raw", image],
         vec!["apply", image, "other.raw"],
         vec!["relink", image],
+        vec!["serve", "-k", "nbd", "--writable", image],
     ]
 }
 
@@ -82,6 +83,7 @@ fn no_verb_opens_a_file_outside_the_images_directory() {
         for line in every_verb(child).into_iter().chain(every_change(child)) {
             run(&images, &line);
         }
+        run(&images, &["serve", "-k", "nbd", child]);
         watch.assert_never_opened();
         // It would have been a good parent.
         let mut watch = Canary::watch(&canary);

@@ -15,7 +15,7 @@ pub(crate) struct Serve {
     #[arg(short, long, conflicts_with = "writable")]
     read_only: bool,
     /// Let clients write
-    #[arg(long)]
+    #[arg(long, conflicts_with = "force_share")]
     pub(crate) writable: bool,
     /// The unix socket to make, for its owner alone
     #[arg(
