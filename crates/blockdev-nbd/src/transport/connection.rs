@@ -27,10 +27,9 @@ pub(crate) fn run(shared: &Shared, stream: &Stream, place: &mut Place<'_>) {
 
 fn converse(shared: &Shared, stream: &Stream, place: &mut Place<'_>) -> io::Result<()> {
     let mut incoming = Incoming::new(stream);
-    let Some(agreed) = handshake(shared, stream, &mut incoming)? else {
+    let Some(agreed) = handshake(shared, stream, &mut incoming, place)? else {
         return Ok(());
     };
-    place.serve();
     let patience = shared.options.request_timeout;
     incoming.be_patient(patience)?;
     stream.set_write_timeout(patience)?;
@@ -56,6 +55,7 @@ fn handshake(
     shared: &Shared,
     stream: &Stream,
     incoming: &mut Incoming<'_>,
+    place: &mut Place<'_>,
 ) -> io::Result<Option<Agreed>> {
     let patience = shared.options.handshake_timeout;
     let end = Instant::now() + patience;
@@ -73,6 +73,10 @@ fn handshake(
         incoming.fill_until(&mut bytes, end)?;
         reply.clear();
         next = negotiation.feed(&bytes, shared.gate.is_closing(), &mut reply);
+        if let Next::Transmit(_) = next {
+            // Before the client knows: once it does, it counts.
+            place.serve();
+        }
         let left = end.saturating_duration_since(Instant::now());
         send(stream, &reply, &[], left)?;
     }
