@@ -1,4 +1,5 @@
-//! An NBD server for any [`BlockDevice`](blockdev_core::BlockDevice): a chain, a lone image, a test double.
+//! An NBD server for any [`BlockDevice`](blockdev_core::BlockDevice): a chain, a lone image, a test double;
+//! and the exports of other servers as a [`Storage`](blockdev_core::Storage) ([`NbdStorage`]).
 //!
 //! ```text
 //!   client ══ unix socket or TCP ══► transport   threads, timeouts, limits
@@ -21,6 +22,13 @@
 //! and there are so many connections and no more. **Nobody is asked who he is**: whoever can reach the
 //! socket can read the disk, and write to it unless the export is read-only, as it is if nobody says
 //! otherwise. A unix socket is its owner's alone.
+//!
+//! # Hostile servers
+//!
+//! Nor does [`NbdStorage`] trust its server: each step has a time limit, no length that the server tells is
+//! taken memory for unless it was asked for or is small, and chunks that miss something of a read, overlap
+//! or reach beyond it end the connection, as does anything else that was not asked for. What the disk
+//! holds is the server's word.
 //!
 //! # Example
 //!
@@ -47,11 +55,14 @@ pub mod fuzz;
 mod options;
 mod server;
 mod session;
+mod storage;
 mod transport;
+mod uri;
 mod wire;
 
 pub use error::NbdError;
 pub use export::Export;
-pub use options::ServerOptions;
+pub use options::{ClientOptions, ServerOptions};
 pub use server::{Running, Server, Stopper};
+pub use storage::NbdStorage;
 pub use transport::listener::{Address, Listener};

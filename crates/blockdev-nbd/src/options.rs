@@ -1,4 +1,4 @@
-//! How a server behaves towards its clients.
+//! How a server behaves towards its clients, and a client towards its server.
 
 use std::time::Duration;
 
@@ -67,5 +67,29 @@ impl ServerOptions {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Limits of a client. The defaults suit servers that nobody trusts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    pub(crate) patience: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ClientOptions {
+    /// How long each may take: to connect to an address, to agree on an export, to take a request and to
+    /// reply to it (default 30 seconds). The last two may take a second longer for each 64 KiB of data.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod acceptor;
 mod connection;
+pub(crate) mod dialogue;
 pub(crate) mod gate;
 pub(crate) mod listener;
 #[cfg(unix)]

@@ -14,12 +14,12 @@ fn waited(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client takes too long")
+pub(super) fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other side takes too long")
 }
 
 /// The instant until which `len` bytes may take that begin now.
-fn due(patience: Duration, len: usize) -> Instant {
+pub(super) fn due(patience: Duration, len: usize) -> Instant {
     Instant::now() + patience + Duration::from_secs(len as u64 / SLOWEST)
 }
 

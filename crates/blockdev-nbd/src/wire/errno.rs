@@ -28,6 +28,17 @@ impl Errno {
     }
 }
 
+/// What a server's error is to whoever uses its disk.
+pub(crate) fn kind(code: u32) -> ErrorKind {
+    match code {
+        1 => ErrorKind::ReadOnly,
+        22 => ErrorKind::InvalidInput,
+        28 => ErrorKind::NoSpace,
+        95 => ErrorKind::Unsupported,
+        _ => ErrorKind::Io,
+    }
+}
+
 impl From<&Error> for Errno {
     fn from(error: &Error) -> Self {
         match error.kind() {

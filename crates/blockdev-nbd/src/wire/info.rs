@@ -27,6 +27,20 @@ impl<'a> InfoRequest<'a> {
     }
 }
 
+/// A string after its length, as the data of options have it.
+pub(crate) fn string(text: &str) -> Vec<u8> {
+    let len = u32::try_from(text.len()).expect("names of exports and contexts are short");
+    [&len.to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// The data of `GO` for the export `name`, whose block sizes are to be told.
+pub(crate) fn request(name: &str) -> Vec<u8> {
+    let mut data = string(name);
+    data.extend(1u16.to_be_bytes());
+    data.extend(BLOCK_SIZE.to_be_bytes());
+    data
+}
+
 /// Size of the disk and what can be asked of it.
 pub(crate) fn export(size: u64, flags: u16) -> Vec<u8> {
     let mut data = EXPORT.to_be_bytes().to_vec();
@@ -64,6 +78,12 @@ mod tests {
         for len in 0..good.len() {
             assert_eq!(InfoRequest::decode(&good[..len]), None, "{len} bytes");
         }
+        let asked = super::request("a");
+        let asked = InfoRequest::decode(&asked).unwrap();
+        assert_eq!(
+            (asked.name, &asked.wanted[..]),
+            (&b"a"[..], &[BLOCK_SIZE][..])
+        );
         let mut longer = good.to_vec();
         longer.push(0);
         assert_eq!(InfoRequest::decode(&longer), None);

@@ -7,6 +7,10 @@ use super::handshake::OPTION_MAGIC;
 pub(crate) const OPTION_HEAD_BYTES: usize = 16;
 const _: () = assert!(OPTION_HEAD_BYTES == 8 + 4 + 4);
 
+/// Head of a reply: magic, the option, type, length of its data.
+pub(crate) const REPLY_HEAD_BYTES: usize = 20;
+const _: () = assert!(REPLY_HEAD_BYTES == 8 + 4 + 4 + 4);
+
 const REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
 
 pub(crate) const EXPORT_NAME: u32 = 1;
@@ -55,6 +59,24 @@ impl OptionHead {
     }
 }
 
+/// Appends to `out` an option.
+pub(crate) fn put_option(out: &mut Vec<u8>, option: u32, data: &[u8]) {
+    let len = u32::try_from(data.len()).expect("options are short");
+    out.extend(OPTION_MAGIC.to_be_bytes());
+    out.extend(option.to_be_bytes());
+    out.extend(len.to_be_bytes());
+    out.extend(data);
+}
+
+/// The type and the length of data of a reply to `option`; `None` of what is no such reply.
+pub(crate) fn decode_reply(bytes: &[u8; REPLY_HEAD_BYTES], option: u32) -> Option<(u32, u32)> {
+    let mut fields = Fields(bytes);
+    match (fields.u64()?, fields.u32()?) {
+        (REPLY_MAGIC, of) if of == option => Some((fields.u32()?, fields.u32()?)),
+        _ => None,
+    }
+}
+
 /// Appends to `out` a reply of type `kind` to `option`.
 pub(crate) fn put_reply(out: &mut Vec<u8>, option: u32, kind: u32, data: &[u8]) {
     let len = u32::try_from(data.len()).expect("replies to options are short");
@@ -96,9 +118,21 @@ mod tests {
     }
 
     #[test]
+    fn an_option_is_read_as_it_was_put() {
+        let mut out = Vec::new();
+        put_option(&mut out, GO, b"data");
+        let head = OptionHead { option: GO, len: 4 };
+        assert_eq!(OptionHead::decode(&out[..OPTION_HEAD_BYTES]), Some(head));
+        assert_eq!(out[OPTION_HEAD_BYTES..], *b"data");
+    }
+
+    #[test]
     fn a_reply_is_framed_by_its_length() {
         let mut out = Vec::new();
         put_reply(&mut out, 7, kind::ERR_UNKNOWN, b"no");
+        let head: [u8; REPLY_HEAD_BYTES] = out[..REPLY_HEAD_BYTES].try_into().unwrap();
+        assert_eq!(decode_reply(&head, 7), Some((kind::ERR_UNKNOWN, 2)));
+        assert_eq!(decode_reply(&head, 6), None, "of another option");
         assert_eq!(out[..8], [0, 3, 0xe8, 0x89, 4, 0x55, 0x65, 0xa9]);
         assert_eq!(
             out[8..],

@@ -1,6 +1,7 @@
 //! Replies: simple ones, and chunks of structured ones.
 
 use super::errno::Errno;
+use super::fields::Fields;
 use super::flags::DONE;
 
 const SIMPLE_MAGIC: u32 = 0x6744_6698;
@@ -13,15 +14,17 @@ pub(crate) const CHUNK_HEAD_BYTES: usize = 20;
 const _: () = assert!(SIMPLE_BYTES == 4 + 4 + 8);
 const _: () = assert!(CHUNK_HEAD_BYTES == 4 + 2 + 2 + 8 + 4);
 
-const NONE: u16 = 0;
-const OFFSET_DATA: u16 = 1;
-const OFFSET_HOLE: u16 = 2;
-const BLOCK_STATUS: u16 = 5;
-const ERROR: u16 = (1 << 15) + 1;
-const ERROR_OFFSET: u16 = (1 << 15) + 2;
+pub(crate) const NONE: u16 = 0;
+pub(crate) const OFFSET_DATA: u16 = 1;
+pub(crate) const OFFSET_HOLE: u16 = 2;
+pub(crate) const BLOCK_STATUS: u16 = 5;
+/// Set in the types of errors, also of those that nobody knows yet.
+pub(crate) const ERROR_BIT: u16 = 1 << 15;
+const ERROR: u16 = ERROR_BIT + 1;
+const ERROR_OFFSET: u16 = ERROR_BIT + 2;
 
 /// Longest message of an error chunk, in bytes.
-const MESSAGE_BYTES: usize = 1024;
+pub(crate) const MESSAGE_BYTES: usize = 1024;
 
 /// A simple reply without data.
 pub(crate) fn simple(error: Option<Errno>, cookie: u64) -> Vec<u8> {
@@ -30,6 +33,29 @@ pub(crate) fn simple(error: Option<Errno>, cookie: u64) -> Vec<u8> {
     bytes.extend(error.map_or(0, Errno::code).to_be_bytes());
     bytes.extend(cookie.to_be_bytes());
     bytes
+}
+
+/// What a reply, or a part of one, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplyKind {
+    /// All of a reply; its error, 0 for none.
+    Simple(u32),
+    /// A chunk, whose length follows its head's first bytes.
+    Chunk { last: bool, kind: u16 },
+}
+
+/// The first bytes of a reply, and the cookie that is theirs. `None` without either magic.
+pub(crate) fn decode_head(bytes: &[u8; SIMPLE_BYTES]) -> Option<(ReplyKind, u64)> {
+    let mut fields = Fields(bytes);
+    let kind = match fields.u32()? {
+        SIMPLE_MAGIC => ReplyKind::Simple(fields.u32()?),
+        CHUNK_MAGIC => ReplyKind::Chunk {
+            last: fields.u16()? & DONE != 0,
+            kind: fields.u16()?,
+        },
+        _ => return None,
+    };
+    Some((kind, fields.u64()?))
 }
 
 fn chunk(last: bool, kind: u16, cookie: u64, payload: usize) -> Vec<u8> {
@@ -126,6 +152,21 @@ mod tests {
             assert_eq!(said, is);
             assert_eq!(chunk[8..16], 1u64.to_be_bytes());
         }
+    }
+
+    #[test]
+    fn a_head_is_read_as_it_was_made() {
+        let mut bytes: [u8; SIMPLE_BYTES] = simple(Some(Errno::NoSpace), 9).try_into().unwrap();
+        assert_eq!(decode_head(&bytes), Some((ReplyKind::Simple(28), 9)));
+        bytes[0] ^= 1;
+        assert_eq!(decode_head(&bytes), None);
+        let chunk = hole(true, 8, 1, 2);
+        let head = decode_head(chunk[..SIMPLE_BYTES].try_into().unwrap());
+        let kind = ReplyKind::Chunk {
+            last: true,
+            kind: OFFSET_HOLE,
+        };
+        assert_eq!(head, Some((kind, 8)));
     }
 
     #[test]

@@ -43,6 +43,17 @@ impl RequestHead {
             len: fields.u32()?,
         })
     }
+
+    pub(crate) fn encode(&self) -> [u8; REQUEST_BYTES] {
+        let mut bytes = [0; REQUEST_BYTES];
+        bytes[..4].copy_from_slice(&MAGIC.to_be_bytes());
+        bytes[4..6].copy_from_slice(&self.flags.to_be_bytes());
+        bytes[6..8].copy_from_slice(&self.kind.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.cookie.to_be_bytes());
+        bytes[16..24].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[24..].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +77,7 @@ mod tests {
             len: 7,
         };
         assert_eq!(RequestHead::decode(&bytes), Some(head));
+        assert_eq!(head.encode(), bytes);
         bytes[3] ^= 1;
         assert_eq!(RequestHead::decode(&bytes), None);
     }
