@@ -14,14 +14,23 @@ struct Oracle {
 
 const ORACLES: &[Oracle] = &[
     Oracle {
-        name: "qemu-img and qemu-io",
+        name: "qemu-img, qemu-io and qemu-nbd",
         package: "qemu-utils",
-        present: || sh::installed("qemu-img") && sh::installed("qemu-io"),
+        present: || {
+            ["qemu-img", "qemu-io", "qemu-nbd"]
+                .iter()
+                .all(|tool| sh::installed(tool))
+        },
     },
     Oracle {
         name: "nbdinfo and nbdcopy",
         package: "libnbd-bin",
         present: || sh::installed("nbdinfo") && sh::installed("nbdcopy"),
+    },
+    Oracle {
+        name: "nbdkit",
+        package: "nbdkit",
+        present: || sh::installed("nbdkit"),
     },
     Oracle {
         name: "vhdiinfo",

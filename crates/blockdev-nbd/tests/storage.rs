@@ -18,6 +18,7 @@ use blockdev_core::{BlockDevice, ErrorKind, LoneLayer, RawLayer, Storage, SyncKi
 use blockdev_nbd::{ClientOptions, Export, Listener, NbdStorage, Server, ServerOptions};
 use common::{MIB, disk, serve};
 use testkit::conformance;
+use testkit::oracle::NbdServer;
 
 fn connect(path: &Path, name: &str) -> blockdev_core::Result<NbdStorage> {
     NbdStorage::connect_unix(path, name, &ClientOptions::default())
@@ -112,20 +113,20 @@ impl Drop for Other {
     }
 }
 
-/// The program `name`, which makes the socket `path`; `None` where it is not installed.
-fn other(name: &str, arguments: &[&str], path: &Path) -> Option<Other> {
-    let mut command = Command::new(name);
+/// The program of `server`, which makes the socket `path`; `None` where it is not installed.
+fn other(server: NbdServer, arguments: &[&str], path: &Path) -> Option<Other> {
+    let mut command = Command::new(server.find()?);
     command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let server = Other(command.spawn().ok()?);
+    let running = Other(command.spawn().unwrap());
     let end = Instant::now() + Duration::from_secs(20);
     while !path.exists() {
-        assert!(Instant::now() < end, "{name} makes no socket");
+        assert!(Instant::now() < end, "{server:?} makes no socket");
         thread::sleep(Duration::from_millis(10));
     }
-    Some(server)
+    Some(running)
 }
 
 /// Connected to nbdkit with `arguments`, which lives as long as the first of the result.
@@ -133,7 +134,7 @@ fn nbdkit(dir: &Path, arguments: &[&str]) -> Option<(Other, NbdStorage)> {
     let path = dir.join("nbd");
     let mut all = vec!["-f", "-U", path.to_str().unwrap()];
     all.extend(arguments);
-    let server = other("nbdkit", &all, &path)?;
+    let server = other(NbdServer::Nbdkit, &all, &path)?;
     let uri = format!("nbd+unix:///?socket={}", path.display());
     let export = NbdStorage::connect(&uri, &ClientOptions::default()).unwrap();
     Some((server, export))
@@ -199,7 +200,10 @@ fn a_read_only_nbdkit_and_a_disk_of_no_whole_blocks_are_refused() {
     let filter = ["--filter=blocksize-policy", "memory", "1000"];
     let block = ["blocksize-minimum=512", "blocksize-preferred=512"];
     let start = ["-f", "-U", path.to_str().unwrap()];
-    let _server = other("nbdkit", &[&start[..], &filter, &block].concat(), &path);
+    let arguments = [&start[..], &filter, &block].concat();
+    let Some(_server) = other(NbdServer::Nbdkit, &arguments, &path) else {
+        return;
+    };
     let refused = connect(&path, "").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
 }
@@ -261,7 +265,7 @@ fn an_image_by_way_of_qemu_is_a_disk() {
         path.to_str().unwrap(),
     ];
     let arguments = [&start[..], &[image.to_str().unwrap()]].concat();
-    let Some(_server) = other("qemu-nbd", &arguments, &path) else {
+    let Some(_server) = other(NbdServer::QemuNbd, &arguments, &path) else {
         return;
     };
     let mut content = vec![7; 2 * MIB];

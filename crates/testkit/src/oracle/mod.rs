@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use libvhdi::{Libvhdi, VhdiInfo};
-pub use nbd::{NbdTools, nbd_uri};
+pub use nbd::{NbdServer, NbdTools, nbd_uri};
 pub use qemu_img::{Checked, QemuImg};
 pub use qemu_io::{Held, QemuIo};
 pub use seven_zip::SevenZip;

@@ -1,4 +1,4 @@
-//! libnbd's tools: clients that nobody here wrote.
+//! libnbd's tools, and servers: clients and servers that nobody here wrote.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,26 @@ pub struct NbdTools {
 #[must_use]
 pub fn nbd_uri(socket: &Path, export: &str) -> String {
     format!("nbd+unix:///{export}?socket={}", socket.display())
+}
+
+/// A server of NBD that nobody here wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NbdServer {
+    /// nbdkit.
+    Nbdkit,
+    /// QEMU's.
+    QemuNbd,
+}
+
+impl NbdServer {
+    /// The server of this machine.
+    #[must_use]
+    pub fn find(self) -> Option<PathBuf> {
+        match self {
+            Self::Nbdkit => find(&["nbdkit"], "nbdkit"),
+            Self::QemuNbd => find(&["qemu-nbd"], "qemu-utils"),
+        }
+    }
 }
 
 impl NbdTools {
