@@ -450,15 +450,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Compact {
     #[command(flatten)]
     pub(crate) image: Image,
-    /// Show progress
-    #[arg(short, long = "show-progress")]
-    pub(crate) progress: bool,
-    /// How to show progress; a bar on a terminal if not said
-    #[arg(long = "progress", value_enum, value_name = "HOW")]
-    pub(crate) progress_style: Option<ProgressStyle>,
-    /// Show nothing
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) watch: Watch,
 }
 
 #[derive(Debug, Args)]
