@@ -42,15 +42,25 @@ pub trait BulkSink: Sync {
     /// Works out what of the piece `bytes`, at byte `offset` of the disk, is to be stored. Side by
     /// side with other pieces.
     ///
-    /// # Errors
-    /// The sink's own.
-    fn prepare(&self, offset: u64, bytes: &[u8], scratch: &mut Self::Scratch) -> Result<()>;
-
-    /// Decides where it goes. One piece at a time, in ascending order of offsets.
+    /// By default nothing is worked out.
     ///
     /// # Errors
     /// The sink's own.
-    fn place(&self, offset: u64, bytes: &[u8], scratch: &mut Self::Scratch) -> Result<()>;
+    fn prepare(&self, offset: u64, bytes: &[u8], scratch: &mut Self::Scratch) -> Result<()> {
+        let _ = (offset, bytes, scratch);
+        Ok(())
+    }
+
+    /// Decides where it goes. One piece at a time, in ascending order of offsets.
+    ///
+    /// By default nothing is to be decided: every byte has its place.
+    ///
+    /// # Errors
+    /// The sink's own.
+    fn place(&self, offset: u64, bytes: &[u8], scratch: &mut Self::Scratch) -> Result<()> {
+        let _ = (offset, bytes, scratch);
+        Ok(())
+    }
 
     /// Stores it. Side by side with other pieces.
     ///

@@ -50,14 +50,6 @@ impl BulkSink for DiskSink<'_> {
         1
     }
 
-    fn prepare(&self, _: u64, _: &[u8], (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
-    fn place(&self, _: u64, _: &[u8], (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
     fn write(&self, offset: u64, bytes: &[u8], (): &()) -> Result<()> {
         for run in nonzero_runs(bytes, self.least_zeros) {
             let at = offset + run.start as u64;

@@ -137,14 +137,6 @@ impl BulkSink for RawSink<'_> {
         1
     }
 
-    fn prepare(&self, _: u64, _: &[u8], (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
-    fn place(&self, _: u64, _: &[u8], (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
     fn write(&self, offset: u64, bytes: &[u8], (): &()) -> Result<()> {
         if self.sparse_bytes == 0 {
             return self.target.write_at(bytes, offset);
