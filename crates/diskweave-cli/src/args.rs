@@ -129,6 +129,18 @@ enum Unclean {
 }
 
 impl Open {
+    /// As QEMU opens images: with whatever file they name.
+    pub(crate) fn trusting(force_share: bool) -> Self {
+        Self {
+            force_share,
+            parents: Parents::Any,
+            any_parent: false,
+            parent_format: None,
+            recovery: Unclean::Auto,
+            strict_format: false,
+        }
+    }
+
     /// True when an image that is being written to may be read.
     pub(crate) fn shared(&self) -> bool {
         self.force_share
@@ -195,6 +207,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
+    /// The image at `file`, of `format` if one was said.
+    pub(crate) fn new(open: Open, format: Option<String>, file: &Path) -> Self {
+        Self {
+            open,
+            format,
+            file: file.to_path_buf(),
+        }
+    }
+
     /// The library's options for it.
     pub(crate) fn disk(&self) -> OpenDisk {
         self.open.disk(&self.file, self.format.as_ref())

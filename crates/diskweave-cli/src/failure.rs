@@ -54,6 +54,11 @@ impl Failure {
         self
     }
 
+    /// What there is to say, without a hint; nothing where there is nobody left to tell.
+    pub(crate) fn into_message(self) -> Option<String> {
+        self.message.map(|message| plain(&message))
+    }
+
     pub(crate) fn show(&self) {
         let Some(message) = &self.message else {
             return;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 mod args;
 mod commands;
+mod compat;
 mod failure;
 mod interrupt;
 mod output;
@@ -17,6 +18,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(code) = compat::run() {
+        return ExitCode::from(code);
+    }
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),

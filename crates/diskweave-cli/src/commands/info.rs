@@ -1,6 +1,7 @@
 //! `info`: what an image is, in the words and the JSON of `qemu-img info`.
 
 use diskweave::ImageInfo;
+use diskweave::chain::Chain;
 use diskweave::core::{Layer, Result as CoreResult};
 use diskweave::qcow2::Snapshot;
 use serde::{Serialize, Serializer};
@@ -23,26 +24,43 @@ pub(crate) fn run(args: &Info) -> Result<u8, Failure> {
         disk.policy(diskweave::core::locate::ChainPolicy::Deny)
     };
     let (chain, problem) = disk.open_partial(&args.image.file).map_err(about)?;
-    let images: Vec<Image> = ImageInfo::of_chain(&chain)
-        .map_err(about)?
-        .into_iter()
-        .zip(chain.layers())
-        .map(|(info, layer)| Image::new(&info, layer))
-        .collect::<CoreResult<_>>()
-        .map_err(about)?;
-    match args.output {
-        Output::Human => {
-            let texts: Vec<String> = images.iter().map(Image::text).collect();
-            print(&texts.join("\n"))?;
-        }
-        Output::Json if args.backing_chain => json::print(&images)?,
-        Output::Json => json::print(&images[0])?,
-    }
+    show(&chain, args.output, args.backing_chain, Facts::All).map_err(about)??;
     match problem {
         // What could be told was told first.
         Some(problem) => Err(about(problem)),
         None => Ok(0),
     }
+}
+
+/// What is told of an image beyond what every image has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Facts {
+    /// What there is.
+    All,
+    /// What `qemu-img` tells of this format.
+    OfQemu,
+}
+
+/// Tells what the top of `chain` is, or each of its images if the `whole` of it is asked for. The outer
+/// error is one of reading, the inner one of telling.
+pub(crate) fn show(
+    chain: &Chain,
+    output: Output,
+    whole: bool,
+    facts: Facts,
+) -> CoreResult<Result<(), Failure>> {
+    let images = ImageInfo::of_chain(chain)?.into_iter().zip(chain.layers());
+    let images: Vec<Image> = images
+        .map(|(info, layer)| Image::new(&info, layer, facts))
+        .collect::<CoreResult<_>>()?;
+    Ok(match output {
+        Output::Human => {
+            let texts: Vec<String> = images.iter().map(Image::text).collect();
+            print(&texts.join("\n"))
+        }
+        Output::Json if whole => json::print(&images),
+        Output::Json => json::print(&images[0]),
+    })
 }
 
 /// One image, in the schema of `qemu-img info --output json`.
@@ -93,7 +111,7 @@ struct File {
 }
 
 impl Image {
-    fn new(info: &ImageInfo, layer: &dyn Layer) -> CoreResult<Self> {
+    fn new(info: &ImageInfo, layer: &dyn Layer, facts: Facts) -> CoreResult<Self> {
         let filename = info.path.display().to_string();
         let file = File {
             children: [],
@@ -119,7 +137,7 @@ impl Image {
             actual_size: info.allocated_len,
             format_specific: match vhdx_facts::of_layer(layer) {
                 None => qcow2_facts::of_layer(layer)?,
-                facts => facts,
+                vhdx => vhdx.filter(|_| facts == Facts::All),
             }
             .map(|data| json!({ "type": info.format, "data": data })),
             full_backing_filename: info.parent_path.as_ref().map(|p| p.display().to_string()),

@@ -14,7 +14,7 @@ mod dependents;
 mod diff;
 mod flatten;
 mod fork;
-mod info;
+pub(crate) mod info;
 mod map;
 mod measure;
 mod new_image;

@@ -1,0 +1,61 @@
+//! In place of QEMU's tools: their arguments, their messages, their trust.
+//!
+//! A program that is called `qemu-img` or `qemu-nbd`, or by `diskweave --compat=NAME …`, is spoken to as
+//! those are: options are taken apart as they take them ([`getopt`]), names may be image specifications
+//! ([`image`]), any file that an image names is opened, and what goes wrong is told in their words
+//! ([`wording`]). What is done is done by the same library calls, and shown by the same code, as what
+//! [`commands`](crate::commands) do.
+
+mod complaint;
+mod getopt;
+mod image;
+mod qemu_img;
+mod qemu_nbd;
+mod wording;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// One of the tools in whose place this program can be called.
+#[derive(Debug, Clone, Copy)]
+struct Tool {
+    name: &'static str,
+    /// Gets its own name and the arguments after it, and gives the exit code.
+    run: fn(&str, &[OsString]) -> u8,
+}
+
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "qemu-img",
+        run: qemu_img::run,
+    },
+    Tool {
+        name: "qemu-nbd",
+        run: qemu_nbd::run,
+    },
+];
+
+/// Runs the tool that the program is called as, and gives its exit code; `None` if it is called by its
+/// own name.
+pub(crate) fn run() -> Option<u8> {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next()?;
+    let called = Path::new(&called).file_stem()?.to_string_lossy();
+    let mut rest: Vec<OsString> = arguments.collect();
+    if let Some(tool) = TOOLS.iter().find(|tool| tool.name == called) {
+        return Some((tool.run)(tool.name, &rest));
+    }
+    let first = rest
+        .first()?
+        .to_str()?
+        .strip_prefix("--compat")?
+        .to_string();
+    rest.remove(0);
+    let wanted = match first.strip_prefix('=') {
+        Some(name) => name.to_string(),
+        None if first.is_empty() && !rest.is_empty() => rest.remove(0).to_str()?.to_string(),
+        None => return None,
+    };
+    let tool = TOOLS.iter().find(|tool| tool.name == wanted)?;
+    Some((tool.run)(tool.name, &rest))
+}
