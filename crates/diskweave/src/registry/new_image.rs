@@ -90,11 +90,7 @@ impl NewImage {
             Self::Qcow2(create) => {
                 let mut create = create.clone();
                 create.size = sectors(size, 512)?;
-                let writer = qcow2_format::Qcow2Writer::create(storage, create)?;
-                match data {
-                    Some(data) => writer.with_data_file(data)?.finish(),
-                    None => writer.finish(),
-                }
+                qcow2_format::Qcow2Writer::write_empty(storage, data, create)
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::meta::layout::Layout;
 use crate::meta::space::Space;
 use crate::ondisk::l1_entry::COPIED;
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
-use crate::{CreateOptions, Preallocation};
+use crate::{CreateOptions, Preallocation, Qcow2Error};
 
 /// A new image being written; a [`BulkSink`] for [`bulk_copy`](blockdev_core::bulk_copy).
 ///
@@ -165,13 +165,47 @@ impl<'a> Qcow2Writer<'a> {
         Self::begin(storage, options, Some(below))
     }
 
+    /// Writes an image that holds nothing to `storage`, which is empty, with its data file if the
+    /// options name one. Where nothing is set aside it is laid out as `qemu-img create` does: header,
+    /// refcount table, refcount block, and the L1 table, with which the file ends.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create) and [`with_data_file`](Self::with_data_file).
+    pub fn write_empty(
+        storage: Arc<dyn Storage>,
+        data: Option<Arc<dyn Storage>>,
+        options: CreateOptions,
+    ) -> Result<()> {
+        let raw_data = options.data_file.as_ref().is_some_and(|file| file.raw);
+        let adds = options.preallocation != Preallocation::Off || raw_data;
+        let layout = match adds {
+            true => Layout::new(&options),
+            false => Layout::of_empty(&options),
+        };
+        let writer = Self::lay_out(storage, options, layout, None)?;
+        match data {
+            Some(data) => writer.with_data_file(data)?.finish(),
+            None => writer.finish(),
+        }
+    }
+
     fn begin(
         storage: Arc<dyn Storage>,
         options: CreateOptions,
         below: Option<&'a dyn BlockDevice>,
     ) -> Result<Self> {
-        let layout = Layout::new(&options)
-            .map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        let layout = Layout::new(&options);
+        Self::lay_out(storage, options, layout, below)
+    }
+
+    fn lay_out(
+        storage: Arc<dyn Storage>,
+        options: CreateOptions,
+        layout: Result<Layout, Qcow2Error>,
+        below: Option<&'a dyn BlockDevice>,
+    ) -> Result<Self> {
+        let layout =
+            layout.map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
         let entries = usize::try_from(layout.geometry.l1_entries()).expect("within the limits");
         let state = State {
             space: Space::new(&layout, options.refcount_order),
@@ -366,8 +400,13 @@ impl<'a> Qcow2Writer<'a> {
             self.storage.write_at(&bytes, place)?;
         }
         self.storage.write_at(&table, cluster)?;
-        // The last cluster may hold less than its space.
-        self.storage.set_len(state.space.end())?;
+        let end = match state.space.end() == self.layout.first_free() * cluster {
+            // With the L1 table, as QEMU leaves an image that holds nothing.
+            true if self.layout.l1_clusters > 0 => self.layout.l1_end(),
+            // The last cluster may hold less than its space.
+            _ => state.space.end(),
+        };
+        self.storage.set_len(end)?;
         if self.options.preallocation == Preallocation::Falloc {
             match self.options.data_file {
                 Some(_) => guest_file.allocate(0, self.options.size)?,

@@ -37,6 +37,9 @@ const NAMES: [(u8, u8, &str); 8] = [
 /// Longest name of a backing file, in bytes.
 const MAX_BACKING_NAME_BYTES: usize = 1023;
 
+/// Smallest cluster in which names of feature bits are written, in bytes.
+const LEAST_CLUSTER_WITH_FEATURE_NAMES: u64 = 8 << 10;
+
 /// Length of the header that is written in version 3, in bytes.
 const V3_HEADER_BYTES: u32 = 112;
 
@@ -140,16 +143,8 @@ impl Layout {
             refcount_table_clusters: 1,
             l1_clusters: l1_bytes.div_ceil(cluster),
         };
-        // The table is counted by the blocks it names: grow it until it names enough.
-        let full = layout.first_free() + geometry.l1_entries() + options.size.div_ceil(cluster);
-        loop {
-            let blocks = layout.blocks_for(full + layout.refcount_table_clusters);
-            let needed = (blocks * 8).div_ceil(cluster).max(1);
-            if needed <= layout.refcount_table_clusters {
-                break;
-            }
-            layout.refcount_table_clusters = needed;
-        }
+        let clusters = geometry.l1_entries() + options.size.div_ceil(cluster);
+        layout.make_room_for(clusters);
         let table = layout.refcount_table_clusters * cluster;
         if table > MAX_REFCOUNT_TABLE_BYTES.max(cluster) {
             return Err(limit(
@@ -159,6 +154,38 @@ impl Layout {
             ));
         }
         Ok(layout)
+    }
+
+    /// The same for an image to which nothing is added before it is used: its refcount table has room
+    /// for what is there, and grows when more comes, as that of any image does.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_empty(options: &CreateOptions) -> Result<Self, Qcow2Error> {
+        let mut layout = Self::new(options)?;
+        layout.refcount_table_clusters = 1;
+        layout.make_room_for(0);
+        Ok(layout)
+    }
+
+    /// Makes the refcount table long enough for so many clusters behind the fixed structures.
+    fn make_room_for(&mut self, clusters: u64) {
+        let cluster = self.geometry.cluster_size();
+        let used = self.first_free() + clusters;
+        // The table is counted by the blocks it names: grow it until it names enough.
+        loop {
+            let blocks = self.blocks_for(used + self.refcount_table_clusters);
+            let needed = (blocks * 8).div_ceil(cluster).max(1);
+            if needed <= self.refcount_table_clusters {
+                break;
+            }
+            self.refcount_table_clusters = needed;
+        }
+    }
+
+    /// Where the L1 table ends, in bytes from the start of the file.
+    pub(crate) fn l1_end(&self) -> u64 {
+        self.l1_table() * self.geometry.cluster_size() + self.geometry.l1_entries() * 8
     }
 
     /// The cluster of the first refcount block.
@@ -204,9 +231,9 @@ impl Layout {
         };
         let backing = options.backing.as_ref();
         let name = backing.map_or("", |backing| backing.name.as_str());
-        // A cluster of 512 bytes has no room for them.
-        let named = Self::name_offset(options, true) + name.len()
-            <= usize::try_from(cluster).expect("at most 2 MiB");
+        // Of a small cluster they would take too much: other extensions and the backing file's name
+        // are to have room, also later. QEMU draws the line there, too.
+        let named = cluster >= LEAST_CLUSTER_WITH_FEATURE_NAMES;
         let name_offset = Self::name_offset(options, named);
         let name_at = if name.is_empty() {
             0
