@@ -44,16 +44,24 @@ pub(crate) fn watched<T>(
         Some(rate) => Box::new(Throttled::new(watcher, rate)),
         None => watcher,
     };
-    let watcher = Interruptible::new(watcher);
-    let outcome = work(&watcher);
-    let interrupted = watcher.is_cancelled();
-    drop(watcher);
+    let (outcome, interrupted) = until_asked(watcher, work);
     outcome.map_err(|error| match error.kind() {
         ErrorKind::InvalidInput if interrupted => {
             Failure::about(name, error).with_code(INTERRUPTED)
         }
         _ => Failure::about(name, error),
     })
+}
+
+/// Does `work` until it ends or somebody asks the process to, of which is told beside what came of it.
+pub(crate) fn until_asked<T>(
+    watcher: Box<dyn Progress>,
+    work: impl FnOnce(&dyn Progress) -> Result<T, Error>,
+) -> (Result<T, Error>, bool) {
+    let watcher = Interruptible::new(watcher);
+    let outcome = work(&watcher);
+    let interrupted = watcher.is_cancelled();
+    (outcome, interrupted)
 }
 
 /// Receives once somebody asks the process to end.

@@ -1,5 +1,7 @@
 //! `info`: what an image is, in the words and the JSON of `qemu-img info`.
 
+use std::path::Path;
+
 use diskweave::ImageInfo;
 use diskweave::chain::Chain;
 use diskweave::core::{Layer, Result as CoreResult};
@@ -93,6 +95,27 @@ struct Child {
     info: File,
 }
 
+fn first_parent_name(info: &ImageInfo) -> Option<&str> {
+    let name = info.parent.as_ref()?.names.first()?;
+    Some(&name.stored)
+}
+
+/// Where the parent is, or would be looked for.
+fn full_backing_filename(info: &ImageInfo) -> Option<String> {
+    if let Some(path) = &info.parent_path {
+        return Some(path.display().to_string());
+    }
+    let name = first_parent_name(info)?;
+    // What has a protocol, or a drive, is no path from here.
+    match name.contains(':') || info.format != "qcow2" {
+        true => Some(name.into()),
+        false => {
+            let directory = info.path.parent().unwrap_or(Path::new(""));
+            Some(directory.join(name).display().to_string())
+        }
+    }
+}
+
 fn as_json<S: Serializer>(snapshots: &[Snapshot], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(snapshots.iter().map(qcow2_facts::snapshot))
 }
@@ -115,7 +138,8 @@ impl Image {
         let filename = info.path.display().to_string();
         let file = File {
             children: [],
-            virtual_size: info.file_len,
+            // In whole sectors, as `qemu-img` counts.
+            virtual_size: info.file_len.next_multiple_of(512),
             filename: filename.clone(),
             format: "file",
             actual_size: info.allocated_len,
@@ -140,10 +164,8 @@ impl Image {
                 vhdx => vhdx.filter(|_| facts == Facts::All),
             }
             .map(|data| json!({ "type": info.format, "data": data })),
-            full_backing_filename: info.parent_path.as_ref().map(|p| p.display().to_string()),
-            backing_filename: parent
-                .and_then(|parent| parent.names.first())
-                .map(|name| name.stored.clone()),
+            full_backing_filename: full_backing_filename(info),
+            backing_filename: first_parent_name(info).map(Into::into),
             dirty_flag: info.dirty,
         })
     }

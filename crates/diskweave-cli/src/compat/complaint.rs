@@ -50,6 +50,14 @@ impl Complaint {
         complaint
     }
 
+    /// The same, said of `name`.
+    pub(crate) fn about(mut self, name: &str) -> Self {
+        if let Some(Line::Spoken(text)) = self.lines.first_mut() {
+            *text = format!("{name}: {text}");
+        }
+        self
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_code(mut self, code: u8) -> Self {
         self.code = code;

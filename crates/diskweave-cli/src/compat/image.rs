@@ -69,6 +69,9 @@ impl Named {
     ) -> Result<Self, Complaint> {
         let mut driver = format;
         let mut file = Location::default();
+        let has_file = options
+            .iter()
+            .any(|(key, _)| key == "file" || key.starts_with("file."));
         for (key, value) in options {
             match &**key {
                 "driver" => driver = Some(value.clone()),
@@ -93,6 +96,9 @@ impl Named {
                         }
                         None => false,
                     };
+                    if !known && driver.is_none() && !has_file {
+                        return Err(cannot(said, "Must specify either driver or file"));
+                    }
                     if !known {
                         let format = driver.as_deref().unwrap_or("raw");
                         let reason =
@@ -113,7 +119,9 @@ impl Named {
         let Some(path) = file.name() else {
             let reason = match (
                 &format,
-                options.iter().any(|(key, _)| key.starts_with("file")),
+                options
+                    .iter()
+                    .any(|(key, _)| key == "file" || key.starts_with("file.")),
             ) {
                 (None, false) => "Must specify either driver or file".to_string(),
                 _ => "A block device must be specified for \"file\"".to_string(),

@@ -9,6 +9,7 @@
 mod complaint;
 mod getopt;
 mod image;
+mod options;
 mod qemu_img;
 mod qemu_nbd;
 mod wording;
@@ -20,7 +21,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy)]
 struct Tool {
     name: &'static str,
-    /// Gets its own name and the arguments after it, and gives the exit code.
+    /// Gets the words it was called by and the arguments after them, and gives the exit code.
     run: fn(&str, &[OsString]) -> u8,
 }
 
@@ -39,11 +40,10 @@ const TOOLS: &[Tool] = &[
 /// own name.
 pub(crate) fn run() -> Option<u8> {
     let mut arguments = std::env::args_os();
-    let called = arguments.next()?;
-    let called = Path::new(&called).file_stem()?.to_string_lossy();
+    let called = arguments.next()?.to_string_lossy().into_owned();
     let mut rest: Vec<OsString> = arguments.collect();
-    if let Some(tool) = TOOLS.iter().find(|tool| tool.name == called) {
-        return Some((tool.run)(tool.name, &rest));
+    if let Some(tool) = TOOLS.iter().find(|tool| tool.name == name_of(&called)) {
+        return Some((tool.run)(&called, &rest));
     }
     let first = rest
         .first()?
@@ -58,4 +58,10 @@ pub(crate) fn run() -> Option<u8> {
     };
     let tool = TOOLS.iter().find(|tool| tool.name == wanted)?;
     Some((tool.run)(tool.name, &rest))
+}
+
+/// The name at the end of the path that a program was called by.
+fn name_of(called: &str) -> &str {
+    let name = Path::new(called).file_stem().and_then(|name| name.to_str());
+    name.unwrap_or(called)
 }

@@ -14,11 +14,11 @@ use diskweave::vhdx::VhdxError;
 /// Why the image at `path` cannot be opened: what follows `Could not open 'NAME': `.
 pub(crate) fn opening(error: &Error, path: &Path) -> String {
     let name = path.display();
-    if path.is_dir() {
-        return format!("'file' driver requires '{name}' to be a regular file");
-    }
     if let Some(reason) = host(error) {
         return format!("Could not open '{name}': {reason}");
+    }
+    if path.is_dir() {
+        return format!("'file' driver requires '{name}' to be a regular file");
     }
     if error.kind() == ErrorKind::Locked {
         return format!(

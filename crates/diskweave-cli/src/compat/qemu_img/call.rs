@@ -11,6 +11,7 @@ use crate::args::Output;
 use crate::compat::complaint::Complaint;
 use crate::compat::getopt::{Flag, Parsed};
 use crate::compat::image::{Named, key_values};
+use crate::compat::name_of;
 
 /// Options that many verbs have.
 pub(super) const QUIET: Flag = Flag::switch('q', "quiet");
@@ -44,6 +45,11 @@ impl Call {
             verb,
             said,
         }
+    }
+
+    /// The program's name.
+    pub(super) fn program(&self) -> &str {
+        name_of(&self.program)
     }
 
     /// A mistake in what was said, with the way to the verb's help.
@@ -112,26 +118,29 @@ impl Call {
 
     /// Refuses objects: what they are for is not done.
     pub(super) fn check_objects(&self) -> Result<(), Complaint> {
-        for said in self.said.values("object") {
-            let options = key_values(&said);
-            let kind = options.iter().find(|(key, _)| key == "qom-type");
-            let kind = match (kind, options.first()) {
-                (Some((_, kind)), _) | (None, Some((kind, _))) => kind.as_str(),
-                (None, None) => "",
-            };
-            return Err(Complaint::new(match kind {
-                "secret" => "objects of type 'secret' are for encrypted images, which are not read".into(),
-                "throttle-group" => {
-                    "objects of type 'throttle-group' are not known; convert and commit take a rate (-r)"
-                        .into()
-                }
-                "tls-creds-x509" | "tls-creds-psk" | "tls-creds-anon" | "iothread" | "authz-list" => {
-                    format!("objects of type '{kind}' are not known here")
-                }
-                kind => format!("Parameter 'qom-type' does not accept value '{kind}'"),
-            }));
-        }
-        Ok(())
+        let Some(said) = self.said.value("object") else {
+            return Ok(());
+        };
+        let options = key_values(&said);
+        let kind = options.iter().find(|(key, _)| key == "qom-type");
+        let kind = match (kind, options.first()) {
+            (Some((_, kind)), _) | (None, Some((kind, _))) => kind.as_str(),
+            (None, None) => "",
+        };
+        Err(Complaint::new(match kind {
+            "secret" => {
+                "objects of type 'secret' are for encrypted images, which are not read".into()
+            }
+            "throttle-group" => {
+                "objects of type 'throttle-group' are not known; convert and commit take a rate \
+                                 (-r)"
+                    .into()
+            }
+            "tls-creds-x509" | "tls-creds-psk" | "tls-creds-anon" | "iothread" | "authz-list" => {
+                format!("objects of type '{kind}' are not known here")
+            }
+            kind => format!("Parameter 'qom-type' does not accept value '{kind}'"),
+        }))
     }
 
     /// The value of `option`, a number of bytes from `least` to `most`, which is spoken of as `what`.
@@ -173,7 +182,7 @@ pub(super) fn number(text: &str, what: &str, least: u64, most: u64) -> Result<u6
 
 /// What a size that somebody wrote comes to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Size {
+pub(crate) enum Size {
     Bytes(u64),
     Malformed,
     /// Negative, or more than 64 bits hold.
@@ -181,7 +190,7 @@ pub(super) enum Size {
 }
 
 /// Sizes as QEMU reads them: `4096`, `0x1000`, `1.5G`, `512b`, `2e`.
-pub(super) fn parse_size(text: &str) -> Size {
+pub(crate) fn parse_size(text: &str) -> Size {
     let text = text.trim_start();
     if let Some(positive) = text.strip_prefix('-') {
         return match parse_size(positive) {

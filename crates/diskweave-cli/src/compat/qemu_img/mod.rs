@@ -1,11 +1,18 @@
 //! `qemu-img`: one verb a file.
 
+mod amend;
 mod call;
+mod commit;
+mod convert;
+mod create;
 mod info;
+mod rebase;
+mod resize;
 
 use std::ffi::OsString;
 
 use call::Call;
+pub(super) use call::{Size, parse_size};
 
 use super::complaint::Complaint;
 use super::getopt::{self, Flag};
@@ -20,12 +27,50 @@ struct Verb {
     run: fn(&Call) -> Result<u8, Complaint>,
 }
 
-const VERBS: &[Verb] = &[Verb {
-    name: "info",
-    about: "tell what an image is",
-    flags: info::FLAGS,
-    run: info::run,
-}];
+const VERBS: &[Verb] = &[
+    Verb {
+        name: "amend",
+        about: "change what an image is",
+        flags: amend::FLAGS,
+        run: amend::run,
+    },
+    Verb {
+        name: "commit",
+        about: "move what an image holds into one of its parents",
+        flags: commit::FLAGS,
+        run: commit::run,
+    },
+    Verb {
+        name: "convert",
+        about: "write a disk out as another image",
+        flags: convert::FLAGS,
+        run: convert::run,
+    },
+    Verb {
+        name: "create",
+        about: "make an image that holds nothing",
+        flags: create::FLAGS,
+        run: create::run,
+    },
+    Verb {
+        name: "info",
+        about: "tell what an image is",
+        flags: info::FLAGS,
+        run: info::run,
+    },
+    Verb {
+        name: "rebase",
+        about: "put another disk below an image",
+        flags: rebase::FLAGS,
+        run: rebase::run,
+    },
+    Verb {
+        name: "resize",
+        about: "give a disk another size",
+        flags: resize::FLAGS,
+        run: resize::run,
+    },
+];
 
 /// Options that stand before the verb, and which every verb has.
 const STANDARD: &[Flag] = &[
@@ -35,12 +80,12 @@ const STANDARD: &[Flag] = &[
 ];
 const HELP: Flag = Flag::switch('h', "help");
 
-/// Runs it with `arguments` as `name`, and gives the exit code.
+/// Runs it with `arguments`, called by the path `name`, and gives the exit code.
 pub(crate) fn run(name: &str, arguments: &[OsString]) -> u8 {
     match try_run(name, arguments) {
         Ok(code) => code,
         Err(complaint) => {
-            complaint.show(name);
+            complaint.show(super::name_of(name));
             complaint.code
         }
     }
@@ -81,7 +126,11 @@ fn try_run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
     };
     let speaker = format!("{name} {}", verb.name);
     let flags: Vec<Flag> = [HELP].iter().chain(verb.flags).copied().collect();
-    let said = getopt::parse(&speaker, &flags, &arguments[leading + 1..])?;
+    let arguments = &arguments[leading + 1..];
+    let said = match verb.name {
+        "resize" => getopt::parse(&speaker, &flags, &resize::shield(arguments))?,
+        _ => getopt::parse(&speaker, &flags, arguments)?,
+    };
     if said.has("help") {
         print(&verb_help(&speaker, verb))?;
         return Ok(0);

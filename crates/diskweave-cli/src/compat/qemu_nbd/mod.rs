@@ -8,6 +8,6 @@ use super::complaint::Complaint;
 pub(crate) fn run(name: &str, arguments: &[OsString]) -> u8 {
     let _ = arguments;
     let complaint = Complaint::new("its command line is not taken yet: see 'diskweave serve'");
-    complaint.show(name);
+    complaint.show(super::name_of(name));
     complaint.code
 }
