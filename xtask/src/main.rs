@@ -8,10 +8,12 @@ mod bench;
 mod crash;
 mod demo;
 mod disk_content;
+mod dist;
 mod formats;
 mod fuzz;
 mod interop;
 mod model;
+mod pages;
 mod planted;
 mod setup;
 mod sh;
@@ -53,6 +55,18 @@ const TASKS: &[Task] = &[
         arguments: "",
         about: "build the command and show it at work on the images in testdata/",
         run: |_| demo::run(),
+    },
+    Task {
+        name: "pages",
+        arguments: "[DIRECTORY]",
+        about: "write manual pages and shell completions, to target/pages if not said otherwise",
+        run: pages::run,
+    },
+    Task {
+        name: "dist",
+        arguments: "[DIRECTORY]",
+        about: "the command as it is handed out, with its other names and its pages, in target/package",
+        run: dist::run,
     },
     Task {
         name: "fuzz",

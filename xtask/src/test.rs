@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::sh::{self, Outcome};
-use crate::{arrows, crash, fuzz, model, planted, setup};
+use crate::{arrows, crash, fuzz, model, pages, planted, setup};
 
 /// Seconds that each fuzz target gets here; long runs are for `cargo xtask fuzz`.
 const SMOKE_SECONDS: &str = "5";
@@ -69,7 +69,8 @@ fn tests() -> Outcome {
 
 fn documentation() -> Outcome {
     let mut doc = sh::cargo(&["doc", "--locked", "--no-deps", "--workspace"]);
-    sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    sh::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    pages::write(&sh::target_dir()?.join("pages"))
 }
 
 fn smoke() -> Outcome {
