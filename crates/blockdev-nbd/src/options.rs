@@ -70,6 +70,9 @@ impl ServerOptions {
     }
 }
 
+/// Longest patience: an instant so far away still exists.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Limits of a client. The defaults suit servers that nobody trusts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOptions {
@@ -86,10 +89,11 @@ impl Default for ClientOptions {
 
 impl ClientOptions {
     /// How long each may take: to connect to an address, to agree on an export, to take a request and to
-    /// reply to it (default 30 seconds). The last two may take a second longer for each 64 KiB of data.
+    /// reply to it (default 30 seconds, at most a year). The last two may take a second longer for each
+    /// 64 KiB of data, and a reply as much longer as those to requests before it take.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience.min(LONGEST);
         self
     }
 }

@@ -5,7 +5,7 @@ use std::net::ToSocketAddrs;
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use blockdev_core::{Error, ErrorKind, HostExtent, Result, Storage, SyncKind, fits};
 
@@ -27,13 +27,15 @@ const MOST_NAME: usize = 4096;
 
 /// The export of an NBD server, whichever, as a [`Storage`] of fixed length.
 ///
-/// One connection, one request at a time, with structured replies and `base:allocation` where the server
-/// has them. Servers that know no `GO` are refused, and there is no TLS.
+/// One connection, on which the requests of several threads are under way side by side, with structured
+/// replies and `base:allocation` where the server has them. Servers that know no `GO` are refused, and
+/// there is no TLS.
 ///
 /// The server is not trusted: what it sends is held against what was asked, it may not take longer for a
 /// step than [`ClientOptions::patience`] says, and no length of its own is taken memory for. A connection
-/// that failed stays so: what failed is told once, each later call fails as
-/// [`ErrorKind::Poisoned`]; open another.
+/// that failed stays so: what failed is told to whose requests were under way, each later call fails as
+/// [`ErrorKind::Poisoned`]; open another. It is not made again by itself: what was written and not yet
+/// flushed may be lost, and nobody would be told.
 ///
 /// # What a server does not offer
 ///
@@ -60,7 +62,10 @@ pub struct NbdStorage {
     size: u64,
     /// Something was sent that a flush would have to make last.
     wrote: AtomicBool,
-    dialogue: Mutex<Dialogue>,
+    /// Taken alone by who reads a block, changes a part of it and writes it back, shared by who writes
+    /// whole blocks: what the one writes meanwhile is not to be undone by the other.
+    edges: RwLock<()>,
+    dialogue: Dialogue,
 }
 
 fn head(kind: u16, offset: u64, len: u32) -> RequestHead {
@@ -160,37 +165,33 @@ impl NbdStorage {
             facts,
             size,
             wrote: AtomicBool::new(false),
-            dialogue: Mutex::new(dialogue),
+            edges: RwLock::new(()),
+            dialogue,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Dialogue> {
-        // A request that panicked half sent has left the connection broken.
-        self.dialogue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ask(
-        &self,
-        line: &mut Dialogue,
-        head: RequestHead,
-        written: &[u8],
-        read: &mut [u8],
-    ) -> Result<Reply> {
-        let reply = line.ask(head, &self.facts, written, read)?;
+    fn ask(&self, head: RequestHead, written: &[u8], read: &mut [u8]) -> Result<Reply> {
+        let reply = self.dialogue.ask(head, &self.facts, written, read)?;
         match &reply.failure {
             None => Ok(reply),
             Some(failure) => Err(told(failure)),
         }
     }
 
-    fn ask_to_read(&self, line: &mut Dialogue, buf: &mut [u8], offset: u64) -> Result<()> {
+    fn ask_to_read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let head = head(request::READ, offset, length(buf));
-        self.ask(line, head, &[], buf).map(drop)
+        self.ask(head, &[], buf).map(drop)
     }
 
-    fn ask_to_write(&self, line: &mut Dialogue, buf: &[u8], offset: u64) -> Result<()> {
+    fn ask_to_write(&self, buf: &[u8], offset: u64) -> Result<()> {
         let head = head(request::WRITE, offset, length(buf));
-        self.ask(line, head, buf, &mut []).map(drop)
+        self.ask(head, buf, &mut []).map(drop)
+    }
+
+    /// A change of whole blocks.
+    fn change(&self, head: RequestHead, written: &[u8]) -> Result<()> {
+        let _shared = self.edges.read().unwrap_or_else(PoisonError::into_inner);
+        self.ask(head, written, &mut []).map(drop)
     }
 
     /// The first piece of what is left, `done` bytes after `offset`.
@@ -199,12 +200,13 @@ impl NbdStorage {
     }
 
     /// Has `change` done to the block of the smallest size around byte `at`.
-    fn modify(&self, line: &mut Dialogue, at: u64, change: impl FnOnce(&mut [u8])) -> Result<()> {
+    fn modify(&self, at: u64, change: impl FnOnce(&mut [u8])) -> Result<()> {
+        let _alone = self.edges.write().unwrap_or_else(PoisonError::into_inner);
         let mut block = vec![0; self.facts.minimum as usize];
         let start = at - at % u64::from(self.facts.minimum);
-        self.ask_to_read(line, &mut block, start)?;
+        self.ask_to_read(&mut block, start)?;
         change(&mut block);
-        self.ask_to_write(line, &block, start)
+        self.ask_to_write(&block, start)
     }
 
     /// Refuses changes that cannot be, and notes that there is one.
@@ -219,8 +221,7 @@ impl NbdStorage {
     }
 
     fn zero(&self, offset: u64, len: u64, flags: u16) -> Result<()> {
-        let mut line = self.lock();
-        line.check()?;
+        self.dialogue.check()?;
         let mut done = 0;
         while done < len {
             let piece = self.piece(offset, done, len, RANGE_AT_ONCE);
@@ -228,9 +229,9 @@ impl NbdStorage {
                 Piece::Whole(len) => {
                     let mut head = head(request::WRITE_ZEROES, offset + done, len);
                     head.flags = flags;
-                    self.ask(&mut line, head, &[], &mut [])?;
+                    self.change(head, &[])?;
                 }
-                Piece::Inside { skip, len } => self.modify(&mut line, offset + done, |block| {
+                Piece::Inside { skip, len } => self.modify(offset + done, |block| {
                     block[skip as usize..][..len as usize].fill(0);
                 })?,
             }
@@ -251,7 +252,7 @@ fn check(name: &str, options: &ClientOptions) -> Result<()> {
 
 impl Drop for NbdStorage {
     fn drop(&mut self) {
-        self.lock().leave(&head(request::DISC, 0, 0));
+        self.dialogue.leave(&head(request::DISC, 0, 0));
     }
 }
 
@@ -263,18 +264,17 @@ impl Storage for NbdStorage {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let len = buf.len() as u64;
         fits(offset, len, self.size).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        let mut line = self.lock();
-        line.check()?;
+        self.dialogue.check()?;
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
             let piece = self.piece(offset, done as u64, len, self.facts.maximum);
             let to = &mut buf[done..][..piece.len() as usize];
             match piece {
-                Piece::Whole(_) => self.ask_to_read(&mut line, to, at)?,
+                Piece::Whole(_) => self.ask_to_read(to, at)?,
                 Piece::Inside { skip, len } => {
                     let mut block = vec![0; self.facts.minimum as usize];
-                    self.ask_to_read(&mut line, &mut block, at - u64::from(skip))?;
+                    self.ask_to_read(&mut block, at - u64::from(skip))?;
                     to.copy_from_slice(&block[skip as usize..][..len as usize]);
                 }
             }
@@ -286,16 +286,15 @@ impl Storage for NbdStorage {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let len = buf.len() as u64;
         self.check_change(offset, len)?;
-        let mut line = self.lock();
-        line.check()?;
+        self.dialogue.check()?;
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
             let piece = self.piece(offset, done as u64, len, self.facts.maximum);
             let from = &buf[done..][..piece.len() as usize];
             match piece {
-                Piece::Whole(_) => self.ask_to_write(&mut line, from, at)?,
-                Piece::Inside { skip, .. } => self.modify(&mut line, at, |block| {
+                Piece::Whole(_) => self.change(head(request::WRITE, at, length(from)), from)?,
+                Piece::Inside { skip, .. } => self.modify(at, |block| {
                     block[skip as usize..][..from.len()].copy_from_slice(from);
                 })?,
             }
@@ -308,7 +307,7 @@ impl Storage for NbdStorage {
         if self.is_read_only() {
             return Err(Error::new(ErrorKind::ReadOnly, "the export is read-only"));
         }
-        self.lock().check()?;
+        self.dialogue.check()?;
         match len == self.size {
             true => Ok(()),
             false => {
@@ -319,11 +318,10 @@ impl Storage for NbdStorage {
     }
 
     fn sync(&self, _kind: SyncKind) -> Result<()> {
-        let mut line = self.lock();
-        line.check()?;
+        self.dialogue.check()?;
         if self.facts.flushes() {
             let head = head(request::FLUSH, 0, 0);
-            return self.ask(&mut line, head, &[], &mut []).map(drop);
+            return self.ask(head, &[], &mut []).map(drop);
         }
         match self.wrote.load(Ordering::Relaxed) {
             true => {
@@ -369,8 +367,7 @@ impl Storage for NbdStorage {
             )
         };
         let left = left.ok_or_else(past)?;
-        let mut line = self.lock();
-        line.check()?;
+        self.dialogue.check()?;
         if self.facts.context.is_none() {
             return Ok(HostExtent {
                 len: left,
@@ -382,7 +379,7 @@ impl Storage for NbdStorage {
         let asked = u32::try_from(asked).expect("it was cut");
         let mut head = head(request::BLOCK_STATUS, offset - skip, asked);
         head.flags = REQ_ONE;
-        let status = self.ask(&mut line, head, &[], &mut [])?.status;
+        let status = self.ask(head, &[], &mut [])?.status;
         let (len, flags) = status.expect("a reply without an error has one");
         // Servers may tell of more than they were asked for.
         let len = u64::from(len.min(asked))

@@ -69,70 +69,126 @@ impl Come {
     }
 }
 
-/// Reads the reply to `asked` and fills `into` with what was read, which is as long as that.
-///
-/// # Errors
-/// When the reply is not one to what was asked, or ends early. The connection is of no use then.
-pub(crate) fn gather(
-    from: &mut impl Read,
-    asked: &RequestHead,
-    facts: &Facts,
-    into: &mut [u8],
-) -> io::Result<Reply> {
-    let mut gathered = Reply::default();
-    let mut come = Come::default();
-    let mut errors = 0;
-    for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
+/// The first bytes of a reply, or of a chunk of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Of the request that it answers.
+    pub(crate) cookie: u64,
+    kind: ReplyKind,
+}
+
+impl Head {
+    /// Reads the next one.
+    ///
+    /// # Errors
+    /// When it is none. The connection is of no use then.
+    pub(crate) fn next(from: &mut impl Read) -> io::Result<Self> {
         let mut head = [0; SIMPLE_BYTES];
         from.read_exact(&mut head)?;
-        let head = decode_head(&head).ok_or_else(|| nonsense("not a reply"))?;
-        let (last, kind) = match head {
-            (_, cookie) if cookie != asked.cookie => {
-                return Err(nonsense("not the reply to what was asked"));
+        let (kind, cookie) = decode_head(&head).ok_or_else(|| nonsense("not a reply"))?;
+        Ok(Self { cookie, kind })
+    }
+}
+
+/// The reply to a request, as far as it has come. Chunks of other replies may come between its own.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    asked: RequestHead,
+    reply: Reply,
+    come: Come,
+    errors: usize,
+    begun: bool,
+}
+
+impl Gathering {
+    /// Nothing yet of the reply to `asked`.
+    pub(crate) fn new(asked: RequestHead) -> Self {
+        Self {
+            asked,
+            reply: Reply::default(),
+            come: Come::default(),
+            errors: 0,
+            begun: false,
+        }
+    }
+
+    /// Reads what follows `head`, which is of this reply, and puts what was read in its place in `into`,
+    /// which is as long as what was asked for. True when the reply is whole.
+    ///
+    /// # Errors
+    /// When it is not one to what was asked, or ends early. The connection is of no use then.
+    pub(crate) fn take(
+        &mut self,
+        head: Head,
+        from: &mut impl Read,
+        facts: &Facts,
+        into: &mut [u8],
+    ) -> io::Result<bool> {
+        let is_first = !std::mem::replace(&mut self.begun, true);
+        let (last, kind) = match head.kind {
+            ReplyKind::Simple(error) if is_first => {
+                self.reply = simple(from, error, &self.asked, facts, into)?;
+                return Ok(true);
             }
-            (ReplyKind::Simple(error), _) if is_first => {
-                return simple(from, error, asked, facts, into);
-            }
-            (ReplyKind::Chunk { last, kind }, _) if facts.structured => (last, kind),
+            ReplyKind::Chunk { last, kind } if facts.structured => (last, kind),
             _ => return Err(nonsense("a reply of the kind that was not agreed on")),
         };
+        self.chunk(last, kind, from, facts, into)?;
+        if last && !self.is_whole(into.len()) {
+            return Err(nonsense("a reply without all that was asked"));
+        }
+        Ok(last)
+    }
+
+    /// What came, when that is all of it.
+    pub(crate) fn into_reply(self) -> Reply {
+        self.reply
+    }
+
+    fn chunk(
+        &mut self,
+        last: bool,
+        kind: u16,
+        from: &mut impl Read,
+        facts: &Facts,
+        into: &mut [u8],
+    ) -> io::Result<()> {
+        let asked = &self.asked;
         let mut len = [0; 4];
         from.read_exact(&mut len)?;
         let len = u32::from_be_bytes(len);
         match kind {
             reply::NONE if last && len == 0 => {}
             reply::OFFSET_DATA if asked.kind == request::READ && len > 8 => {
-                let (start, end) = place(from, asked, len - 8, &mut come)?;
+                let (start, end) = place(from, asked, len - 8, &mut self.come)?;
                 from.read_exact(&mut into[start..end])?;
             }
             reply::OFFSET_HOLE if asked.kind == request::READ && len == 12 => {
-                hole(from, asked, &mut come, into)?;
+                hole(from, asked, &mut self.come, into)?;
             }
             reply::BLOCK_STATUS if asked.kind == request::BLOCK_STATUS => {
-                if gathered.status.is_some() {
+                if self.reply.status.is_some() {
                     return Err(nonsense("a status twice"));
                 }
-                gathered.status = Some(status(from, len, facts)?);
+                self.reply.status = Some(status(from, len, facts)?);
             }
-            kind if kind & ERROR_BIT != 0 && errors < MOST_ERRORS => {
-                errors += 1;
+            kind if kind & ERROR_BIT != 0 && self.errors < MOST_ERRORS => {
+                self.errors += 1;
                 let failure = failure(from, len)?;
-                gathered.failure.get_or_insert(failure);
+                self.reply.failure.get_or_insert(failure);
             }
             _ => return Err(nonsense("a chunk that nobody asked for")),
         }
-        if last {
-            break;
-        }
+        Ok(())
     }
-    let is_whole = match asked.kind {
-        request::READ => come.is_all_of(into.len()),
-        request::BLOCK_STATUS => gathered.status.is_some(),
-        _ => true,
-    };
-    match is_whole || gathered.failure.is_some() {
-        true => Ok(gathered),
-        false => Err(nonsense("a reply without all that was asked")),
+
+    fn is_whole(&self, len: usize) -> bool {
+        self.reply.failure.is_some()
+            || match self.asked.kind {
+                request::READ => self.come.is_all_of(len),
+                request::BLOCK_STATUS => self.reply.status.is_some(),
+                _ => true,
+            }
     }
 }
 
@@ -259,6 +315,25 @@ mod tests {
         facts.structured = structured;
         facts.context = structured.then_some(3);
         facts
+    }
+
+    /// The whole of a reply, and of no other.
+    fn gather(
+        from: &mut impl Read,
+        asked: &RequestHead,
+        facts: &Facts,
+        into: &mut [u8],
+    ) -> io::Result<Reply> {
+        let mut gathering = Gathering::new(*asked);
+        loop {
+            let head = Head::next(from)?;
+            if head.cookie != asked.cookie {
+                return Err(nonsense("the reply to something else"));
+            }
+            if gathering.take(head, from, facts, into)? {
+                return Ok(gathering.into_reply());
+            }
+        }
     }
 
     fn read(said: &[u8], structured: bool) -> io::Result<(Reply, [u8; 8])> {

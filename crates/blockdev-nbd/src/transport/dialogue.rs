@@ -1,20 +1,28 @@
-//! A connection as its client has it: one request, one reply.
+//! A connection as its client has it: several requests under way, each asked by its own thread.
+//!
+//! ```text
+//!   ask ─► the turn to send: one message at a time ─► queue: until its reply, or its turn to read
+//!                                                       └─ reads heads; its own reply into its own buffer
+//! ```
+//!
+//! A connection that failed anywhere is of no use to anybody: what is half sent or half read cannot be
+//! told from what follows it.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-#[cfg(unix)]
-use std::os::unix::net::UnixStream;
+use std::io::{self, Write};
+use std::net::ToSocketAddrs;
 #[cfg(unix)]
 use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use blockdev_core::{Error, ErrorKind, Result};
 
-use super::stream::Stream;
-use super::timed::{due, send, too_slow};
-use crate::session::agreement::agree;
+use super::line::{Inbox, Line};
+use super::queue::{First, Queue};
+use super::timed::{allowance, due};
+use crate::session::agreement::{agree, nonsense};
 use crate::session::facts::Facts;
-use crate::session::gathering::{Reply, gather};
+use crate::session::gathering::{Gathering, Head, Reply};
 use crate::wire::request::RequestHead;
 
 /// How long taking one's leave may take: nobody waits for it.
@@ -23,173 +31,232 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// A connection to a server.
 #[derive(Debug)]
 pub(crate) struct Dialogue {
-    stream: Stream,
+    line: Line,
     patience: Duration,
-    cookie: u64,
-    /// What is sent and received makes no sense any more.
-    broken: bool,
+    /// Held while a message is sent, which no other may come into.
+    sending: Mutex<()>,
+    /// Locked by whoever's turn it is to read, and by nobody else.
+    inbox: Mutex<Inbox>,
+    state: Mutex<State>,
 }
 
-/// What is read and written until an instant, however the server deals out its bytes.
-struct Until<'a> {
-    stream: &'a Stream,
-    end: Instant,
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// Why what is sent and received makes no sense any more.
+    failed: Option<String>,
 }
 
-impl Until<'_> {
-    fn left(&self) -> io::Result<Duration> {
-        match self.end.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(too_slow()),
-            left => Ok(left),
-        }
-    }
-}
-
-fn late(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => too_slow(),
-        _ => error,
-    }
-}
-
-impl Read for Until<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buf).map_err(late)
-    }
-}
-
-impl Write for Until<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buf).map_err(late)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked with a request under way has ended the connection.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dialogue {
-    /// By TCP, at the first of the addresses that answers.
+    /// By TCP, with the first of the addresses that answers.
     pub(crate) fn tcp(address: impl ToSocketAddrs, patience: Duration) -> io::Result<Self> {
-        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => return Self::new(Stream::Tcp(stream), patience),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+        Ok(Self::new(Line::tcp(address, patience)?, patience))
     }
 
     /// By a unix socket.
     #[cfg(unix)]
     pub(crate) fn unix(path: &Path, patience: Duration) -> io::Result<Self> {
-        Self::new(Stream::Unix(connected(path, patience)?), patience)
+        Ok(Self::new(Line::unix(path, patience)?, patience))
     }
 
-    fn new(stream: Stream, patience: Duration) -> io::Result<Self> {
-        stream.prepare()?;
-        Ok(Self {
-            stream,
+    fn new(line: Line, patience: Duration) -> Self {
+        Self {
+            line,
             patience,
-            cookie: 0,
-            broken: false,
-        })
+            sending: Mutex::new(()),
+            inbox: Mutex::new(Inbox::new()),
+            state: Mutex::new(State {
+                queue: Queue::new(),
+                failed: None,
+            }),
+        }
     }
 
     /// Asks for the export `name`.
     pub(crate) fn go(&mut self, name: &str) -> io::Result<Facts> {
-        let mut until = Until {
-            stream: &self.stream,
-            end: Instant::now() + self.patience,
-        };
+        let mut until = self.line.until(Instant::now() + self.patience);
         let facts = agree(&mut until, name)?;
-        self.stream.set_write_timeout(self.patience)?;
+        self.line.be_patient(self.patience)?;
         Ok(facts)
     }
 
     /// # Errors
     /// [`ErrorKind::Poisoned`] after a failure.
     pub(crate) fn check(&self) -> Result<()> {
-        let text = "the connection to the server failed before";
-        match self.broken {
-            true => Err(Error::new(ErrorKind::Poisoned, text)),
-            false => Ok(()),
-        }
+        lock(&self.state).check()
     }
 
-    /// Sends a request with what is to be `written`, and fills `read` with what comes back.
+    /// Sends a request with what is to be `written`, and fills `read` with what comes back. Others may be
+    /// under way.
     ///
     /// # Errors
     /// When the connection fails, of which it does not recover.
     pub(crate) fn ask(
-        &mut self,
-        mut head: RequestHead,
+        &self,
+        head: RequestHead,
         facts: &Facts,
         written: &[u8],
         read: &mut [u8],
     ) -> Result<Reply> {
-        self.check()?;
-        self.cookie = self.cookie.wrapping_add(1);
-        head.cookie = self.cookie;
-        // Also when this panics: half a message is sent or read then.
-        self.broken = true;
-        let outcome = self.exchange(&head, facts, written, read);
-        match outcome {
-            Ok(_) => self.broken = false,
-            Err(_) => self.stream.shutdown(Shutdown::Both),
-        }
-        Ok(outcome?)
+        let mut asked = self.send(head, written, read.len())?;
+        let reply = asked.reply(facts, read)?;
+        asked.is_answered = true;
+        Ok(reply)
     }
 
-    fn exchange(
-        &self,
-        head: &RequestHead,
-        facts: &Facts,
-        written: &[u8],
-        read: &mut [u8],
-    ) -> io::Result<Reply> {
-        send(&self.stream, &head.encode(), written, self.patience)?;
-        let mut until = Until {
-            stream: &self.stream,
-            end: due(self.patience, read.len()),
+    /// Sends a request, whose reply is to be read then.
+    fn send(&self, mut head: RequestHead, written: &[u8], read: usize) -> Result<Asked<'_>> {
+        let _turn = lock(&self.sending);
+        let mut state = lock(&self.state);
+        state.check()?;
+        let allowance = allowance(self.patience, read.max(written.len()));
+        let (cookie, bell) = state.queue.enter(allowance);
+        drop(state);
+        head.cookie = cookie;
+        let asked = Asked {
+            dialogue: self,
+            head,
+            bell,
+            is_answered: false,
         };
-        gather(&mut until, head, facts, read)
+        self.line
+            .send(&head.encode(), written, self.patience)
+            .map_err(|error| self.fail(error))?;
+        lock(&self.state).queue.sent(cookie);
+        Ok(asked)
+    }
+
+    /// Ends the connection for everybody; gives what is to be told to one whose request was under way.
+    fn fail(&self, error: io::Error) -> Error {
+        let mut state = lock(&self.state);
+        let error = match &state.failed {
+            Some(why) => Error::new(ErrorKind::Io, why.clone()),
+            None => {
+                let error = Error::from(error);
+                state.failed = Some(error.to_string());
+                error
+            }
+        };
+        state.queue.wake_all();
+        drop(state);
+        self.line.hang_up();
+        error
     }
 
     /// Says that nothing more will be asked, which is no request with a reply.
     pub(crate) fn leave(&self, head: &RequestHead) {
-        if self.broken {
+        if self.check().is_err() {
             return;
         }
-        let mut until = Until {
-            stream: &self.stream,
-            end: Instant::now() + FAREWELL,
-        };
+        let mut until = self.line.until(Instant::now() + FAREWELL);
         // Whoever does not hear it sees the connection end.
         let _ = until.write_all(&head.encode());
     }
 }
 
-/// Connected to the socket at `path`. A server whose queue is full is waited for, but not for ever.
-#[cfg(target_os = "linux")]
-fn connected(path: &Path, patience: Duration) -> io::Result<UnixStream> {
-    use rustix::net::sockopt::{Timeout, set_socket_timeout};
-    use rustix::net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-    };
-
-    let kind = (AddressFamily::UNIX, SocketType::STREAM);
-    let socket = socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-    connect(&socket, &SocketAddrUnix::new(path)?).map_err(|error| late(error.into()))?;
-    Ok(UnixStream::from(socket))
+impl State {
+    fn check(&self) -> Result<()> {
+        let text = "the connection to the server failed before";
+        match self.failed {
+            Some(_) => Err(Error::new(ErrorKind::Poisoned, text)),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Connected to the socket at `path`. These hosts refuse at once where the queue is full.
-#[cfg(all(unix, not(target_os = "linux")))]
-fn connected(path: &Path, _patience: Duration) -> io::Result<UnixStream> {
-    UnixStream::connect(path)
+/// A request under way. Given up before it is answered, by a failure or a panic, it takes the connection
+/// with it.
+struct Asked<'a> {
+    dialogue: &'a Dialogue,
+    head: RequestHead,
+    bell: Arc<Condvar>,
+    is_answered: bool,
+}
+
+impl Asked<'_> {
+    fn reply(&self, facts: &Facts, into: &mut [u8]) -> Result<Reply> {
+        let mut gathering = Gathering::new(self.head);
+        // Until when all of it must be here, once it has begun.
+        let mut end = None;
+        loop {
+            let (first, next_due) = self.turn()?;
+            let whole = self
+                .read(first, next_due, &mut end, &mut gathering, facts, into)
+                .map_err(|error| self.dialogue.fail(error))?;
+            if whole {
+                return Ok(gathering.into_reply());
+            }
+        }
+    }
+
+    /// Waits until it is this one's turn to read; tells until when the next head must come, too.
+    fn turn(&self) -> Result<(First, Instant)> {
+        let mut state = lock(&self.dialogue.state);
+        loop {
+            if let Some(why) = &state.failed {
+                return Err(Error::new(ErrorKind::Io, why.clone()));
+            }
+            if let Some(first) = state.queue.begin(self.head.cookie) {
+                return Ok((first, state.queue.due()));
+            }
+            state = self
+                .bell
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Reads until this reply is whole, which is true, or until another's comes.
+    fn read(
+        &self,
+        first: First,
+        next_due: Instant,
+        end: &mut Option<Instant>,
+        gathering: &mut Gathering,
+        facts: &Facts,
+        into: &mut [u8],
+    ) -> io::Result<bool> {
+        let Dialogue {
+            line,
+            patience,
+            state,
+            ..
+        } = self.dialogue;
+        let mut inbox = lock(&self.dialogue.inbox);
+        let mut first = first;
+        loop {
+            let head = match std::mem::replace(&mut first, First::Head) {
+                First::Rest(head) => head,
+                First::Head => Head::next(&mut line.incoming(&mut inbox, next_due))?,
+            };
+            if head.cookie != self.head.cookie {
+                drop(inbox);
+                return match lock(state).queue.hand_over(head) {
+                    true => Ok(false),
+                    false => Err(nonsense("a reply that nobody waits for")),
+                };
+            }
+            let end = *end.get_or_insert_with(|| due(*patience, into.len()));
+            let mut incoming = line.incoming(&mut inbox, end);
+            if gathering.take(head, &mut incoming, facts, into)? {
+                drop(inbox);
+                lock(state).queue.finish(head.cookie);
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.dialogue
+                .fail(io::Error::other("a request was given up half way"));
+        }
+    }
 }

@@ -18,9 +18,14 @@ pub(super) fn too_slow() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the other side takes too long")
 }
 
+/// How long `len` bytes may take.
+pub(super) fn allowance(patience: Duration, len: usize) -> Duration {
+    patience + Duration::from_secs(len as u64 / SLOWEST)
+}
+
 /// The instant until which `len` bytes may take that begin now.
 pub(super) fn due(patience: Duration, len: usize) -> Instant {
-    Instant::now() + patience + Duration::from_secs(len as u64 / SLOWEST)
+    Instant::now() + allowance(patience, len)
 }
 
 /// What a client sends.
