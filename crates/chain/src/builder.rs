@@ -224,7 +224,7 @@ impl<'a> ChainBuilder<'a> {
         let reference = match self.policy {
             ChainPolicy::Any => {
                 let named = |error: Error| error.context(format_args!("parent of {child}"));
-                protocol::resolved(reference).map_err(named)?
+                protocol::resolved(reference, self.opener).map_err(named)?
             }
             _ => Cow::Borrowed(reference),
         };
@@ -278,6 +278,7 @@ impl<'a> ChainBuilder<'a> {
     /// The directory that relative names of the image at `path` start from.
     pub(crate) fn directory<'b>(&'b self, path: Option<&'b Path>) -> Option<&'b Path> {
         match (path, &self.policy) {
+            (Some(path), _) if self.opener.is_remote(path) => None,
             (Some(path), _) => Some(path.parent().unwrap_or(path)),
             (None, ChainPolicy::Beneath(root)) => Some(root),
             (None, _) => None,

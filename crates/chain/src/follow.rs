@@ -24,7 +24,7 @@ impl ChainBuilder<'_> {
         mode: OpenMode,
     ) -> Result<Found, Refusal> {
         let Some(path) = &name.path else {
-            return Err(Refusal::missing("the name means nothing on this host"));
+            return Err(self.meaningless(name));
         };
         let dir = match self.directory(link.path.as_deref()) {
             // From the working directory, as QEMU has it.
@@ -40,6 +40,16 @@ impl ChainBuilder<'_> {
         let unlocked = file.with_lock(LockMode::None);
         let found = self.policy.follow(name, dir, self.opener, unlocked);
         found.map_err(Refusal::by_opener)
+    }
+
+    /// Of a name that has no path here.
+    fn meaningless(&self, name: &FileName) -> Refusal {
+        let is_protocol = name.kind == NameKind::Protocol;
+        if is_protocol && self.opener.is_remote(Path::new(&name.stored)) {
+            let text = "no server is asked because an image names it";
+            return Refusal::by_opener(Error::new(ErrorKind::Policy, text));
+        }
+        Refusal::missing("the name means nothing on this host")
     }
 
     /// The lock on a file that was found by name and is used as `mode` has it; none where the caller

@@ -1,12 +1,14 @@
 //! Names with a protocol: what QEMU makes of `json:{…}` and `file:…`, for images one trusts.
 //!
-//! Only what comes down to one local file and its format has a meaning here. Whatever else such a
-//! name says would change what is read, so it is refused by name.
+//! Only what comes down to one local file and its format has a meaning here, and what the caller's opener
+//! knows as a name of its own, which it is given as it is. Whatever else such a name says would change
+//! what is read, so it is refused by name.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use blockdev_core::locate::Opener;
 use blockdev_core::{Error, ErrorKind, FileName, FileRef, NameKind, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -19,7 +21,10 @@ const MAX_BYTES: usize = 1023;
 /// [`ErrorKind::Unsupported`] for what the name says beyond a local file and its format,
 /// [`ErrorKind::Corrupt`] for a name that says nothing whole or contradicts the image,
 /// [`ErrorKind::LimitExceeded`].
-pub(crate) fn resolved(reference: &FileRef) -> Result<Cow<'_, FileRef>> {
+pub(crate) fn resolved<'a>(
+    reference: &'a FileRef,
+    opener: &dyn Opener,
+) -> Result<Cow<'a, FileRef>> {
     let protocol = |name: &&FileName| name.kind == NameKind::Protocol;
     let Some(name) = reference.names.iter().find(protocol) else {
         return Ok(Cow::Borrowed(reference));
@@ -28,6 +33,8 @@ pub(crate) fn resolved(reference: &FileRef) -> Result<Cow<'_, FileRef>> {
         json(text)?
     } else if let Some(path) = name.stored.strip_prefix("file:") {
         (path.to_owned(), None)
+    } else if opener.is_remote(Path::new(&name.stored)) {
+        (name.stored.clone(), None)
     } else {
         return Ok(Cow::Borrowed(reference));
     };
@@ -204,6 +211,7 @@ impl<'de> Deserialize<'de> for Field {
 #[cfg(test)]
 mod tests {
     use blockdev_core::FileRole;
+    use blockdev_core::locate::HostOpener;
 
     use super::*;
 
@@ -219,8 +227,8 @@ mod tests {
             expected: Vec::new(),
             logical_sector_size: None,
         };
-        let resolved =
-            resolved(&reference).map_err(|error| format!("{:?} {error}", error.kind()))?;
+        let resolved = resolved(&reference, &HostOpener)
+            .map_err(|error| format!("{:?} {error}", error.kind()))?;
         let path = resolved.names[0].path.clone().ok_or("no path")?;
         Ok((path, resolved.format.clone()))
     }

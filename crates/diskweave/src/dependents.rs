@@ -324,4 +324,8 @@ impl Opener for Pinned {
     ) -> Result<Arc<dyn Storage>> {
         self.opener.open_beneath(root, name, options)
     }
+
+    fn is_remote(&self, name: &Path) -> bool {
+        self.opener.is_remote(name)
+    }
 }

@@ -26,6 +26,14 @@ pub trait Opener: Send + Sync {
         name: &Path,
         options: FileOptions,
     ) -> Result<Arc<dyn Storage>>;
+
+    /// True when [`open`](Self::open) takes `name` for no path of the host, but for what says by itself
+    /// where to go: the URI of a server. Such a name is joined to no directory and has none, and it is
+    /// followed from an image under [`ChainPolicy::Any`](super::ChainPolicy::Any) alone. Default: never.
+    fn is_remote(&self, name: &Path) -> bool {
+        let _ = name;
+        false
+    }
 }
 
 /// Opens files of the host.

@@ -5,7 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::Opener;
-use crate::{DeviceInfo, Error, ErrorKind, FileName, FileOptions, FileRef, Result, Storage};
+use crate::{
+    DeviceInfo, Error, ErrorKind, FileName, FileOptions, FileRef, NameKind, Result, Storage,
+};
 
 /// What a child wants from whoever supplies its files.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +137,11 @@ impl ChainPolicy {
                 })
             }
             Self::Any => {
-                let path = dir.join(path);
+                let mut path = dir.join(path);
+                // A file's name stays one, whatever it looks like.
+                if name.kind != NameKind::Protocol && opener.is_remote(&path) {
+                    path = Path::new(".").join(path);
+                }
                 let storage = opener.open(&path, options)?;
                 Ok(Found { storage, path })
             }
@@ -191,7 +197,6 @@ fn below(root: &Path, dir: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::NameKind;
     use crate::locate::HostOpener;
 
     fn name(path: &str) -> FileName {
@@ -238,6 +243,38 @@ mod tests {
             ErrorKind::Policy,
             "a child outside the directory"
         );
+    }
+
+    /// Opens what is on the host, and takes names of servers for what they are.
+    struct Worldly;
+
+    impl Opener for Worldly {
+        fn open(&self, path: &Path, options: FileOptions) -> Result<Arc<dyn Storage>> {
+            assert!(!self.is_remote(path), "a server was asked");
+            HostOpener.open(path, options)
+        }
+
+        fn open_beneath(
+            &self,
+            root: &Path,
+            name: &Path,
+            options: FileOptions,
+        ) -> Result<Arc<dyn Storage>> {
+            HostOpener.open_beneath(root, name, options)
+        }
+
+        fn is_remote(&self, name: &Path) -> bool {
+            name.to_string_lossy().starts_with("nbd:")
+        }
+    }
+
+    /// A parent locator's relative name was one of a server where the image was opened by its name alone.
+    #[test]
+    fn what_an_image_calls_a_file_is_no_server_whatever_it_looks_like() {
+        let file = name("nbd:host:1");
+        let read = FileOptions::read_only();
+        let error = ChainPolicy::Any.follow(&file, Path::new(""), &Worldly, read);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Io, "no such file");
     }
 
     #[test]

@@ -176,10 +176,10 @@ pub trait Storage: Send + Sync + Debug {
         true
     }
 
-    /// Bytes that the host has set aside for the container, where it can tell.
+    /// Bytes that the host has set aside for the container.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Io`]; [`ErrorKind::Unsupported`] where nobody can tell.
     fn allocated_len(&self) -> Result<u64> {
         self.len()
     }

@@ -102,6 +102,7 @@ impl FormatDriver for FakeDriver {
                 "relative" => names(NameKind::Relative),
                 "volume" => names(NameKind::Volume),
                 "absolute" => names(NameKind::Absolute),
+                "protocol" => names(NameKind::Protocol),
                 _ => return Err(Error::corrupt("line", 0, format!("unknown key {key}"))),
             }
         }
@@ -213,5 +214,9 @@ impl Opener for Files {
         options: FileOptions,
     ) -> Result<Arc<dyn Storage>> {
         self.open(&root.join(name), options)
+    }
+
+    fn is_remote(&self, name: &Path) -> bool {
+        name.to_string_lossy().starts_with("nbd:")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockdev_core::locate::ChainPolicy;
+use blockdev_core::locate::{ChainPolicy, Handles};
 use blockdev_core::{
     BlockDevice, Error, ErrorKind, FileOptions, FileStorage, MemoryStorage, Storage,
 };
@@ -66,6 +66,54 @@ fn names_that_mean_nothing_here_are_not_given_to_the_host() {
         assert_eq!(refusal(&files, policy).kind(), ErrorKind::NeedsParent);
         assert!(files.opened().is_empty());
     }
+}
+
+/// An image from a stranger had a server of his choice asked, from inside the network.
+#[test]
+fn a_server_is_asked_under_the_policy_of_any_names_only() {
+    let files = canary("protocol nbd://host/disk\n").with("nbd://host/disk", "a raw disk");
+    for policy in [
+        ChainPolicy::Beneath("/v".into()),
+        ChainPolicy::Beneath("".into()),
+    ] {
+        let error = refusal(&files, policy);
+        assert_eq!(error.kind(), ErrorKind::Policy, "{error}");
+        assert!(error.to_string().contains("no server is asked"), "{error}");
+    }
+    for policy in [
+        ChainPolicy::Deny,
+        ChainPolicy::Handles(Arc::new(Handles::new())),
+    ] {
+        let builder = ChainBuilder::new(DRIVERS).opener(&files).policy(policy);
+        let top = Top::storage(files.file("/v/top"), "fake").at("/v/top");
+        builder.build_partial(top).unwrap();
+    }
+    assert!(files.opened().is_empty());
+
+    let builder = ChainBuilder::new(DRIVERS).opener(&files);
+    let builder = builder.policy(ChainPolicy::Any);
+    let top = Top::storage(files.file("/v/top"), "fake").at("/v/top");
+    let chain = builder.build(top).unwrap();
+    let parent = chain.links().nth(1).unwrap().path.unwrap().as_os_str();
+    assert_eq!(parent, "nbd://host/disk", "as it is, joined to nothing");
+}
+
+/// What a server serves made files of this host's working directory be read.
+#[test]
+fn an_image_on_a_server_has_no_directory() {
+    let files = canary("relative canary\n").with("canary", "never to be opened");
+    for policy in [
+        ChainPolicy::Any,
+        ChainPolicy::Beneath("".into()),
+        ChainPolicy::Beneath("/v".into()),
+    ] {
+        let builder = ChainBuilder::new(DRIVERS).opener(&files).policy(policy);
+        let top = Top::storage(files.file("/v/top"), "fake").at("nbd://host/top");
+        let error = builder.build(top).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NeedsParent);
+        assert!(error.to_string().contains("has no directory"), "{error}");
+    }
+    assert!(files.opened().is_empty());
 }
 
 #[test]
