@@ -1,5 +1,6 @@
 //! An NBD server for any [`BlockDevice`](blockdev_core::BlockDevice): a chain, a lone image, a test double;
-//! and the exports of other servers as a [`Storage`](blockdev_core::Storage) ([`NbdStorage`]).
+//! and the exports of other servers as a [`Storage`](blockdev_core::Storage) ([`NbdStorage`]), wherever a
+//! name is opened ([`NbdOpener`]).
 //!
 //! ```text
 //!   client ══ unix socket or TCP ══► transport   threads, timeouts, limits
@@ -52,6 +53,7 @@
 mod error;
 mod export;
 pub mod fuzz;
+mod opener;
 mod options;
 mod server;
 mod session;
@@ -62,6 +64,7 @@ mod wire;
 
 pub use error::NbdError;
 pub use export::Export;
+pub use opener::NbdOpener;
 pub use options::{ClientOptions, ServerOptions};
 pub use server::{Running, Server, Stopper};
 pub use storage::NbdStorage;

@@ -1,5 +1,6 @@
 //! The export of a server as a host container: what images can lie in.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::ToSocketAddrs;
 #[cfg(unix)]
@@ -7,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use blockdev_core::{Error, ErrorKind, HostExtent, Result, Storage, SyncKind, fits};
+use blockdev_core::{Error, ErrorKind, FileId, HostExtent, Result, Storage, SyncKind, fits};
 
 use crate::ClientOptions;
 use crate::session::facts::Facts;
@@ -65,6 +66,7 @@ pub struct NbdStorage {
     /// Taken alone by who reads a block, changes a part of it and writes it back, shared by who writes
     /// whole blocks: what the one writes meanwhile is not to be undone by the other.
     edges: RwLock<()>,
+    identity: FileId,
     dialogue: Dialogue,
 }
 
@@ -91,10 +93,12 @@ fn told(failure: &Failure) -> Error {
 }
 
 impl NbdStorage {
-    /// The export that `uri` names: `nbd://HOST[:PORT]/NAME`, or `nbd+unix:///NAME?socket=PATH`.
+    /// The export that `uri` names: `nbd://HOST[:PORT]/NAME`, `nbd+unix:///NAME?socket=PATH`, or the same in
+    /// QEMU's older spelling, `nbd:HOST:PORT[:exportname=NAME]` and `nbd:unix:PATH[:exportname=NAME]`.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when it names none, and as [`connect_tcp`](Self::connect_tcp).
+    /// [`ErrorKind::InvalidInput`] when it names none, [`ErrorKind::Unsupported`] when it asks for TLS, and as
+    /// [`connect_tcp`](Self::connect_tcp).
     pub fn connect(uri: &str, options: &ClientOptions) -> Result<Self> {
         let Uri { place, name } = Uri::parse(uri)?;
         match place {
@@ -127,7 +131,8 @@ impl NbdStorage {
         options: &ClientOptions,
     ) -> Result<Self> {
         check(name, options)?;
-        Self::new(Dialogue::tcp(address, options.patience)?, name)
+        let (dialogue, peer) = Dialogue::tcp(address, options.patience).map_err(no_connection)?;
+        Self::new(dialogue, name, &peer)
     }
 
     /// The export `name` of the server at a unix socket.
@@ -141,10 +146,14 @@ impl NbdStorage {
         options: &ClientOptions,
     ) -> Result<Self> {
         check(name, options)?;
-        Self::new(Dialogue::unix(path.as_ref(), options.patience)?, name)
+        let path = path.as_ref();
+        let dialogue = Dialogue::unix(path, options.patience).map_err(no_connection)?;
+        // One socket by whatever spelling, as long as it is there.
+        let peer = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Self::new(dialogue, name, &peer)
     }
 
-    fn new(mut dialogue: Dialogue, name: &str) -> Result<Self> {
+    fn new(mut dialogue: Dialogue, name: &str, peer: &impl Hash) -> Result<Self> {
         let facts = dialogue.go(name)?;
         let size = facts.size().filter(|size| i64::try_from(*size).is_ok());
         let no_size = || {
@@ -166,6 +175,7 @@ impl NbdStorage {
             size,
             wrote: AtomicBool::new(false),
             edges: RwLock::new(()),
+            identity: identity(peer, name),
             dialogue,
         })
     }
@@ -238,6 +248,23 @@ impl NbdStorage {
             done += u64::from(piece.len());
         }
         Ok(())
+    }
+}
+
+fn no_connection(error: io::Error) -> Error {
+    Error::from(error).context("no connection to the server")
+}
+
+/// What tells one export from others and from files: by where it was reached and how it is called.
+fn identity(peer: &impl Hash, name: &str) -> FileId {
+    let hashed = |part: u8| {
+        let mut hasher = DefaultHasher::new();
+        ("nbd", part, peer, name).hash(&mut hasher);
+        hasher.finish()
+    };
+    FileId {
+        space: hashed(0),
+        file: hashed(1),
     }
 }
 
@@ -397,7 +424,16 @@ impl Storage for NbdStorage {
         })
     }
 
+    fn identity(&self) -> Option<FileId> {
+        Some(self.identity)
+    }
+
     fn is_read_only(&self) -> bool {
         self.facts.is_read_only()
+    }
+
+    fn allocated_len(&self) -> Result<u64> {
+        let text = "a server does not tell how much space it takes for an export";
+        Err(Error::new(ErrorKind::Unsupported, text))
     }
 }

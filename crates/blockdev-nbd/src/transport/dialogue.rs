@@ -9,7 +9,7 @@
 //! told from what follows it.
 
 use std::io::{self, Write};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,9 +53,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Dialogue {
-    /// By TCP, with the first of the addresses that answers.
-    pub(crate) fn tcp(address: impl ToSocketAddrs, patience: Duration) -> io::Result<Self> {
-        Ok(Self::new(Line::tcp(address, patience)?, patience))
+    /// By TCP, with the first of the addresses that answers, which is told.
+    pub(crate) fn tcp(
+        address: impl ToSocketAddrs,
+        patience: Duration,
+    ) -> io::Result<(Self, SocketAddr)> {
+        let (line, peer) = Line::tcp(address, patience)?;
+        Ok((Self::new(line, patience), peer))
     }
 
     /// By a unix socket.

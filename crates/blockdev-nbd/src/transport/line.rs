@@ -1,7 +1,7 @@
 //! The bytes between a client and its server: the one place of the client's that knows what carries them.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 #[cfg(unix)]
@@ -37,12 +37,15 @@ impl Inbox {
 pub(super) struct Line(Stream);
 
 impl Line {
-    /// By TCP, to the first of the addresses that answers.
-    pub(super) fn tcp(address: impl ToSocketAddrs, patience: Duration) -> io::Result<Self> {
+    /// By TCP, to the first of the addresses that answers, which is told.
+    pub(super) fn tcp(
+        address: impl ToSocketAddrs,
+        patience: Duration,
+    ) -> io::Result<(Self, SocketAddr)> {
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in address.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(stream) => return Self::new(Stream::Tcp(stream)),
+                Ok(stream) => return Ok((Self::new(Stream::Tcp(stream))?, address)),
                 Err(error) => failed = error,
             }
         }
