@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use blockdev_nbd::NbdOpener;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use diskweave::core::locate::ChainPolicy;
 use diskweave::core::{LockMode, OpenOptions, Recovery};
@@ -161,6 +163,8 @@ impl Open {
     /// The library's options for the image at `path`, of `format` if one was said.
     pub(crate) fn disk(&self, path: &Path, format: Option<&String>) -> OpenDisk {
         let directory = match path.parent() {
+            // It has no directory, and no relative name is followed from it.
+            _ if NbdOpener::is_export(path) => PathBuf::from("."),
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
@@ -172,6 +176,7 @@ impl Open {
         let mut disk = OpenDisk::new()
             .policy(policy)
             .options(self.image_options())
+            .opener(Arc::new(NbdOpener::default()))
             .verify_linkage(!self.any_parent);
         if self.force_share {
             disk = disk.lock(LockMode::Unprotected);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use blockdev_chain::Chain;
 use blockdev_core::{Error, ErrorKind, Layer, OpenMode, Result};
 
+use crate::names::ParentName;
 use crate::rebase::{Found, check_sectors};
 use crate::{OpenDisk, Progress, registry};
 
@@ -199,7 +200,7 @@ impl Plan {
         let image = |above: u32| Image::at(&chain, from.checked_sub(above)?);
         let above = match image(1) {
             Some(above) => {
-                let name = base.name_for(&above.path)?;
+                let name = base.name_for(&above.path, &*open.current_opener())?;
                 Some((above, name))
             }
             None => None,
@@ -266,6 +267,8 @@ impl Plan {
         }
         let how = above.how(open).writable();
         let base = self.base.open(open)?;
+        let opener = open.current_opener();
+        let name = ParentName::of(name, &*opener);
         registry::set_parent(how.open_file(&above.path)?, how.core_options(), &base, name)?;
         let Some(mut witness) = witness else {
             return Ok(());

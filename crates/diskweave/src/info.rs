@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blockdev_chain::{Chain, FoundBy};
-use blockdev_core::{FileRef, FileRole, HostFile, Layer, Result};
+use blockdev_core::{ErrorKind, FileRef, FileRole, HostFile, Layer, Result, Storage};
 
 use crate::registry;
 
@@ -19,8 +19,8 @@ pub struct ImageInfo {
     pub virtual_size: u64,
     /// Length of its file in bytes.
     pub file_len: u64,
-    /// Bytes that the host has set aside for its file.
-    pub allocated_len: u64,
+    /// Bytes that the host has set aside for its file; `None` where nobody can tell, as of a server's export.
+    pub allocated_len: Option<u64>,
     /// Unit of allocation in bytes, where the format has one.
     pub block_size: Option<u32>,
     /// The parent as the image names it.
@@ -80,12 +80,19 @@ impl ImageInfo {
             format: info.format,
             virtual_size: info.size,
             file_len: host.map_or(Ok(0), |file| file.len())?,
-            allocated_len: host.map_or(Ok(0), |file| file.allocated_len())?,
+            allocated_len: host.map_or(Ok(Some(0)), allocated_len)?,
             block_size: info.block_size,
             parent: parent.cloned(),
             parent_path: parent_path.map(Path::to_path_buf),
             found: found.clone(),
             dirty: registry::is_dirty(layer),
         })
+    }
+}
+
+fn allocated_len(file: &dyn Storage) -> Result<Option<u64>> {
+    match file.allocated_len() {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        other => other.map(Some),
     }
 }

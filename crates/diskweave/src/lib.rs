@@ -92,7 +92,7 @@ pub use commit::{CommitOptions, Committed, commit};
 pub use compare::{Comparison, compare};
 pub use convert::{
     ConvertOptions, RawOptions, RawPreallocation, Source, convert, convert_into, convert_into_disk,
-    convert_over, convert_to_raw,
+    convert_into_storage, convert_over, convert_to_raw,
 };
 pub use create::create;
 pub use flatten::flatten;

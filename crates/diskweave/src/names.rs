@@ -4,11 +4,31 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use blockdev_core::Result;
+use blockdev_core::locate::Opener;
 #[cfg(feature = "qcow2")]
 use blockdev_core::{Error, ErrorKind};
 
 #[cfg(feature = "qcow2")]
 use crate::Naming;
+
+/// How an image is to call its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParentName<'a> {
+    /// By an absolute path, or one from the image's directory.
+    Path(&'a Path),
+    /// By a name that is no path of the host, as it is.
+    Remote(&'a str),
+}
+
+impl<'a> ParentName<'a> {
+    /// What `name` is to who opens files.
+    pub(crate) fn of(name: &'a Path, opener: &dyn Opener) -> Self {
+        match name.to_str() {
+            Some(text) if opener.is_remote(name) => Self::Remote(text),
+            _ => Self::Path(name),
+        }
+    }
+}
 
 /// Two names of one file.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,13 +86,25 @@ pub(crate) fn one(absolute: &Path, image: &Path, naming: Naming) -> Result<Strin
     as_said(&name)
 }
 
+/// What a qcow2 says of a parent that is called `name`.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) when it is no Unicode.
+#[cfg(feature = "qcow2")]
+pub(crate) fn of_parent(name: ParentName<'_>) -> Result<String> {
+    match name {
+        ParentName::Path(path) => as_said(path),
+        ParentName::Remote(name) => Ok(name.to_owned()),
+    }
+}
+
 /// The path `name` as a qcow2 says it: what precedes a colon would be taken for a protocol, unless a slash
 /// comes first.
 ///
 /// # Errors
 /// [`InvalidInput`](ErrorKind::InvalidInput) when it is no Unicode.
 #[cfg(feature = "qcow2")]
-pub(crate) fn as_said(name: &Path) -> Result<String> {
+fn as_said(name: &Path) -> Result<String> {
     let said = match first_part_has_a_colon(name) {
         true => Path::new(".").join(name),
         false => name.to_path_buf(),

@@ -12,15 +12,18 @@
 use std::path::{Path, PathBuf};
 
 use blockdev_chain::{Chain, check_parent};
+use blockdev_core::locate::Opener;
 use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Layer, Result};
 
+use crate::names::ParentName;
 use crate::open::OpenFile;
 use crate::relink::refuse_ring;
 use crate::{OpenDisk, Progress, names, registry};
 
 /// Puts the disk `parent`, which is called `name`, below the image at `child` in place of what is there now;
 /// with no parent the image stands alone then. The disk that it is the top of reads the same. `name` is an
-/// absolute path, or starts from the directory of the child. Gives how many bytes had to be copied.
+/// absolute path, or starts from the directory of the child, or is what the opener of `open` knows as no path
+/// of the host. Gives how many bytes had to be copied.
 ///
 /// Old and new parents may be of any format. `open` says how the old ones are found and opened.
 ///
@@ -54,7 +57,11 @@ pub fn rebase(
         refuse_ring(path, open, parent)?;
     }
     let open = open.clone().writable();
+    let opener = open.current_opener();
     let (file, chain) = open_child(path, &open)?;
+    if let Some((_, name)) = parent {
+        registry::check_name(file.driver.name(), ParentName::of(name, &*opener))?;
+    }
     if parent.is_some() || chain.layer_count() > 1 {
         registry::refuse_snapshots(chain.top())?;
     }
@@ -65,6 +72,7 @@ pub fn rebase(
     match parent {
         Some((parent, name)) => {
             chain.close()?;
+            let name = ParentName::of(name, &*opener);
             registry::set_parent(file, open.core_options(), parent, name)?;
         }
         None if chain.layer_count() == 1 => chain.close()?,
@@ -101,6 +109,7 @@ pub fn stream(
         return rebase(path, open, None, progress);
     };
     let open = open.clone().writable();
+    let opener = open.current_opener();
     let (file, chain) = open_child(path, &open)?;
     let identity = open.identity_of(base)?;
     let depth = identity.and_then(|identity| chain.depth_of(identity));
@@ -111,7 +120,8 @@ pub fn stream(
     let parent = if depth > 1 {
         registry::refuse_snapshots(chain.top())?;
         let found = Found::at(&chain, depth)?;
-        let name = found.name_for(path)?;
+        let name = found.name_for(path, &*opener)?;
+        registry::check_name(file.driver.name(), ParentName::of(&name, &*opener))?;
         Some((found, name))
     } else {
         None
@@ -123,7 +133,8 @@ pub fn stream(
     if let Some((found, name)) = parent {
         chain.close()?;
         let parent = found.open(&open)?;
-        registry::set_parent(file, open.core_options(), &parent, &name)?;
+        let name = ParentName::of(&name, &*opener);
+        registry::set_parent(file, open.core_options(), &parent, name)?;
     }
     Ok(taken)
 }
@@ -176,9 +187,15 @@ impl Found {
     }
 
     /// The name by which an image at `child` is to call it: as the image above it does, absolute or from its
-    /// own directory.
-    pub(crate) fn name_for(&self, child: &Path) -> Result<PathBuf> {
+    /// own directory; what `opener` knows as no path of the host, as it is.
+    pub(crate) fn name_for(&self, child: &Path, opener: &dyn Opener) -> Result<PathBuf> {
+        if opener.is_remote(&self.path) {
+            return Ok(self.path.clone());
+        }
         let absolute = std::fs::canonicalize(&self.path)?;
+        if opener.is_remote(child) {
+            return Ok(absolute);
+        }
         let names = names::of(&absolute, child)?;
         Ok(match names.relative {
             Some(relative) if !self.is_absolute => relative,

@@ -5,6 +5,7 @@ use std::path::Path;
 use blockdev_chain::{Chain, check_parent};
 use blockdev_core::{Error, ErrorKind, FileRef, FileRole, Layer, Result};
 
+use crate::names::ParentName;
 use crate::{OpenDisk, registry};
 
 /// Has the child at `child` refer to `parent`, which is called `name`: by an absolute path, or from the
@@ -47,7 +48,9 @@ pub fn relink(
     let verify = open.verifies_linkage();
     check_parent(reference, child.info(), parent.top(), verify)?;
     child.close()?;
-    registry::set_parent(file, options, parent, name.as_ref())
+    let opener = open.current_opener();
+    let name = ParentName::of(name.as_ref(), &*opener);
+    registry::set_parent(file, options, parent, name)
 }
 
 /// Has the image at `child` refer to no parent any more: what it had from there is zeros then. Nothing is

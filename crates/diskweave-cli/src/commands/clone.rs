@@ -4,11 +4,13 @@ use diskweave::core::BlockDevice;
 use diskweave::core::locate::ChainPolicy;
 use diskweave::{ChildImage, CloneOptions, NewImage, clone_disk};
 
-use super::{new_image, shown};
+use super::{exports, new_image, shown};
 use crate::args::Child;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &Child) -> Result<u8, Failure> {
+    exports::refuse_to_make(&args.child)?;
+    exports::refuse(&args.base, "create -b makes an image over it")?;
     let options = CloneOptions::new()
         .image(image(args)?)
         .overwrite(args.overwrite);

@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use blockdev_nbd::NbdOpener;
 use diskweave::chain::Chain;
-use diskweave::core::{BlockDevice, ErrorKind, Lost};
+use diskweave::core::locate::Opener;
+use diskweave::core::{BlockDevice, ErrorKind, FileOptions, Lost};
 use diskweave::{
     ConvertOptions, NewImage, Progress, Source, convert, convert_into, convert_into_disk,
-    convert_over,
+    convert_into_storage, convert_over,
 };
 
-use super::{new_image, shown};
+use super::{exports, new_image, shown};
 use crate::args::Convert;
 use crate::failure::Failure;
 use crate::interrupt::{INTERRUPTED, Interruptible};
@@ -52,8 +54,9 @@ fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
             _ => return Err(Failure::new("only qcow2 images can be compressed")),
         }
     }
-    if args.existing {
-        check_existing(args)?;
+    match args.existing {
+        true => check_existing(args)?,
+        false => exports::refuse_to_make(&args.destination)?,
     }
     let existing = existing(args, &disks)?;
     let backing = new_image::backing(
@@ -89,6 +92,10 @@ fn write_out(args: &Convert, damaged: Damaged) -> Result<u8, Failure> {
         };
         match (&below, &existing) {
             (_, Some(target)) => convert_into_disk(source, target, &options, &watcher),
+            _ if NbdOpener::is_export(destination) => {
+                let export = NbdOpener::default().open(destination, FileOptions::read_write())?;
+                convert_into_storage(source, &*export, &options, &watcher)
+            }
             _ if args.existing => convert_into(source, destination, &options, &watcher),
             (Some(below), _) => {
                 convert_over(source, below, destination, &image, &options, &watcher)

@@ -3,11 +3,12 @@
 use diskweave::core::ErrorKind;
 use diskweave::{NewImage, create};
 
-use super::{new_image, shown};
+use super::{exports, new_image, shown};
 use crate::args::Create;
 use crate::failure::Failure;
 
 pub(crate) fn run(args: &Create) -> Result<u8, Failure> {
+    exports::refuse_to_make(&args.file)?;
     let (file, format) = (args.backing.as_ref(), args.backing_format.as_ref());
     let mut image = new_image::parse(&args.format, &args.options, None, file.is_some())?;
     let named = new_image::backing(&mut image, file, format)?;

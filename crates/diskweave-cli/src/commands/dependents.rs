@@ -5,7 +5,7 @@ use std::path::Path;
 use diskweave::core::LockMode;
 use diskweave::{Search, dependents};
 
-use super::shown;
+use super::{exports, shown};
 use crate::args::{Dependents, Output};
 use crate::failure::Failure;
 use crate::output::json;
@@ -18,6 +18,7 @@ const NEEDED: u8 = 2;
 const MOST_LEVELS: u32 = 64;
 
 pub(crate) fn run(args: &Dependents) -> Result<u8, Failure> {
+    exports::refuse(&args.file, "only who needs a file can be told")?;
     let directory = match &args.directory {
         Some(directory) => directory,
         None => match args.file.parent() {

@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use blockdev_nbd::NbdOpener;
 use diskweave::chain::{Chain, Differences, View};
 use diskweave::core::BlockDevice;
 use diskweave::{ConvertOptions, NewImage, convert_over, qcow2};
 use serde_json::json;
 
-use super::{new_image, shown};
+use super::{exports, new_image, shown};
 use crate::args::{Diff, Output};
 use crate::failure::Failure;
 use crate::interrupt::watched;
@@ -77,6 +78,7 @@ fn keep(args: &Diff, first: &Chain, second: Option<&Chain>, to: &Path) -> Result
         let text = "a child is the file of its differences already";
         return Err(Failure::new(text));
     };
+    exports::refuse_to_make(to)?;
     let mut image = new_image::parse(
         &args.output_format,
         &args.options,
@@ -107,6 +109,9 @@ fn keep(args: &Diff, first: &Chain, second: Option<&Chain>, to: &Path) -> Result
 /// What an image at `child` calls the file `parent`: by its name alone where it lies beside it.
 fn named(parent: &Path, child: &Path) -> Result<String, Failure> {
     let failed = |e| Failure::about(shown(parent), diskweave::core::Error::from(e));
+    if let (true, Some(name)) = (NbdOpener::is_export(parent), parent.to_str()) {
+        return Ok(name.to_owned());
+    }
     let directory = match child.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),

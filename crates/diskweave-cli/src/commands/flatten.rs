@@ -3,12 +3,13 @@
 use diskweave::core::BlockDevice;
 use diskweave::flatten;
 
-use super::{new_image, shown};
+use super::{exports, new_image, shown};
 use crate::args::Flatten;
 use crate::failure::Failure;
 use crate::interrupt::watched;
 
 pub(crate) fn run(args: &Flatten) -> Result<u8, Failure> {
+    exports::refuse_to_make(&args.destination)?;
     let disk = args.open.disk(&args.source, args.format.as_ref());
     let disk = disk.open(&args.source);
     let disk = disk.map_err(|e| Failure::about(shown(&args.source), e))?;

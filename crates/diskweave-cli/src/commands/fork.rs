@@ -2,12 +2,15 @@
 
 use diskweave::{ChildImage, Forked, fork};
 
-use super::shown;
+use super::{exports, shown};
 use crate::args::Fork;
 use crate::failure::Failure;
 use crate::output::plain::print;
 
 pub(crate) fn run(args: &Fork) -> Result<u8, Failure> {
+    for file in [&args.disk, &args.base] {
+        exports::refuse(file, "a fork takes the names of files")?;
+    }
     let image = match &args.output_format {
         Some(format) => ChildImage::Format(format.clone()),
         None => ChildImage::LikeBase,

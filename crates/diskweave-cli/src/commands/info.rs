@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use blockdev_nbd::NbdOpener;
 use diskweave::ImageInfo;
 use diskweave::chain::Chain;
 use diskweave::core::{Layer, Result as CoreResult};
@@ -79,7 +80,8 @@ struct Image {
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster_size: Option<u32>,
     format: &'static str,
-    actual_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     format_specific: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,23 +130,33 @@ struct File {
     virtual_size: u64,
     filename: String,
     format: &'static str,
-    actual_size: u64,
-    format_specific: Value,
-    dirty_flag: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format_specific: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
+}
+
+/// What a file takes of the host's space, where that is known.
+fn space(size: Option<u64>) -> String {
+    size.map_or_else(|| "unavailable".into(), human)
 }
 
 impl Image {
     fn new(info: &ImageInfo, layer: &dyn Layer, facts: Facts) -> CoreResult<Self> {
         let filename = info.path.display().to_string();
+        let is_export = NbdOpener::is_export(&info.path);
+        let of_file = json!({ "type": "file", "data": {} });
         let file = File {
             children: [],
             // In whole sectors, as `qemu-img` counts.
             virtual_size: info.file_len.next_multiple_of(512),
             filename: filename.clone(),
-            format: "file",
+            format: if is_export { "nbd" } else { "file" },
             actual_size: info.allocated_len,
-            format_specific: json!({ "type": "file", "data": {} }),
-            dirty_flag: false,
+            format_specific: (!is_export).then_some(of_file),
+            dirty_flag: (!is_export).then_some(false),
         };
         let parent = info.parent.as_ref();
         Ok(Self {
@@ -177,7 +189,7 @@ impl Image {
             self.format,
             human(self.virtual_size),
             self.virtual_size,
-            human(self.actual_size)
+            space(self.actual_size)
         );
         if let Some(size) = self.cluster_size {
             out += &format!("cluster_size: {size}\n");
@@ -222,7 +234,7 @@ impl Image {
                 file.format,
                 human(file.virtual_size),
                 file.virtual_size,
-                human(file.actual_size)
+                space(file.actual_size)
             );
         }
         out

@@ -12,6 +12,7 @@ pub(crate) mod convert;
 mod create;
 mod dependents;
 mod diff;
+mod exports;
 mod flatten;
 mod fork;
 pub(crate) mod info;

@@ -2,13 +2,14 @@
 
 use std::path::{Path, absolute};
 
+use blockdev_nbd::NbdOpener;
 use diskweave::chain::Chain;
 use diskweave::core::DeviceInfo;
 use diskweave::qcow2::{self, Backing, CompressionType, Preallocation};
 use diskweave::vhdx::{CreateOptions, Uuid};
 use diskweave::{NewImage, RawOptions, RawPreallocation, vhdx_child};
 
-use super::shown;
+use super::{exports, shown};
 use crate::args::Open;
 use crate::failure::Failure;
 use crate::output::size;
@@ -96,6 +97,7 @@ pub(crate) fn link(
     let NewImage::Vhdx(create) = image else {
         return Ok(());
     };
+    exports::refuse(Path::new(name), "a VHDX names files as its parents")?;
     let child = vhdx_child(parent, name, destination);
     let child = child.map_err(|e| Failure::about(shown(Path::new(name)), e))?;
     *create = vhdx(&pairs(options)?, child, true)?;
@@ -107,7 +109,10 @@ pub(crate) fn refuse_itself(image: &Path, backing: Option<&Backing>) -> Result<(
     let Some(backing) = backing else {
         return Ok(());
     };
-    let path = image.parent().unwrap_or(Path::new("")).join(&backing.name);
+    if NbdOpener::is_export(Path::new(&backing.name)) {
+        return Ok(());
+    }
+    let path = exports::beside(image, &backing.name)?;
     let same = match (path.canonicalize(), image.canonicalize()) {
         (Ok(a), Ok(b)) => a == b,
         // What is not there has no path but the one that is written.
@@ -129,7 +134,7 @@ pub(crate) fn open_backing(
     let Some(backing) = backing else {
         return Ok(None);
     };
-    let path = image.parent().unwrap_or(Path::new("")).join(&backing.name);
+    let path = exports::beside(image, &backing.name)?;
     let disk = open.disk(&path, Some(&backing.format)).open(&path);
     disk.map(Some).map_err(|e| Failure::about(shown(&path), e))
 }

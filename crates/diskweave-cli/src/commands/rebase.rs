@@ -1,11 +1,11 @@
 //! `rebase` and `stream`: another disk below an image.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use diskweave::chain::Chain;
 use diskweave::{forget_parent, rebase, relink, stream};
 
-use super::shown;
+use super::{exports, shown};
 use crate::args::{Rebase, Stream};
 use crate::failure::Failure;
 use crate::interrupt::watched;
@@ -44,7 +44,7 @@ fn parent(args: &Rebase, name: &str) -> Result<Chain, Failure> {
         let text = "the new parent's format is not said (-F), and it is never guessed";
         return Err(Failure::new(text));
     };
-    let path = args.image.file.parent().unwrap_or(Path::new("")).join(name);
+    let path = exports::beside(&args.image.file, name)?;
     let disk = args.image.open.disk(&path, Some(format));
     disk.open(&path)
         .map_err(|e| Failure::about(shown(&path), e))

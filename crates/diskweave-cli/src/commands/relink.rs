@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use blockdev_nbd::NbdOpener;
 use diskweave::chain::Chain;
 use diskweave::core::FileRole;
 use diskweave::relink;
 
-use super::shown;
+use super::{exports, shown};
 use crate::args::Relink;
 use crate::failure::Failure;
 use crate::output::plain::print;
@@ -29,12 +30,13 @@ pub(crate) fn run(args: &Relink) -> Result<u8, Failure> {
         missing,
     ) {
         (Some(name), ..) => PathBuf::from(name),
+        (None, Some(path), _) if NbdOpener::is_export(&args.file) => path.to_path_buf(),
         (None, Some(path), _) => path.strip_prefix(directory).unwrap_or(path).to_path_buf(),
         (None, None, Some(error)) => return Err(about(error)),
         (None, None, None) => return Err(Failure::new("the parent was not looked for")),
     };
     drop(chain);
-    let path = directory.join(&name);
+    let path = exports::beside(&args.file, &name)?;
     let parent = parent(args, &path, format.as_ref())?;
     relink(&args.file, &child, &parent, &name).map_err(about)?;
     if !args.quiet {

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::io::{BufWriter, Write, stdout};
 use std::sync::Arc;
 
-use diskweave::core::{
-    ByteRange, Error, FileOptions, FileStorage, Limits, LockMode, Result, Storage,
-};
+use blockdev_nbd::NbdOpener;
+use diskweave::core::locate::Opener;
+use diskweave::core::{ByteRange, Error, FileOptions, Limits, LockMode, Result, Storage};
 use diskweave::vhdx::inspect::{self, FoundEntry};
 use diskweave::vhdx::{
     BatEntry, BatSlot, HeaderCopy, LogDescriptor, MetadataEntry, RegionTable, VhdxImage, known,
@@ -28,8 +28,9 @@ pub(crate) fn run(args: &Sections) -> Result<u8, Failure> {
         LockMode::Shared
     };
     let options = FileOptions::read_only().with_lock(lock);
-    let storage: Arc<dyn Storage> =
-        Arc::new(FileStorage::open(&args.file, options).map_err(about)?);
+    let storage = NbdOpener::default()
+        .open(&args.file, options)
+        .map_err(about)?;
     let value = match args.section {
         Section::Header => header(&*storage),
         Section::Region => region(&*storage),

@@ -159,6 +159,40 @@ pub fn convert_into<'a>(
     source.with(|disk| raw::overwrite(disk, &target, options, progress))
 }
 
+/// As [`convert_into`], to a raw image that is open for writing: one that lies elsewhere than in a file.
+///
+/// # Errors
+/// As [`convert_into`].
+///
+/// # Example
+///
+/// ```
+/// use diskweave::core::{MemoryStorage, Storage};
+/// use diskweave::{ConvertOptions, NoProgress, OpenDisk, convert_into_storage};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("disk.raw");
+/// # std::fs::write(&path, [7; 512])?;
+/// let disk = OpenDisk::new().format("raw").open(&path)?;
+/// let target = MemoryStorage::from(vec![0; 1024]);
+/// convert_into_storage(&disk, &target, &ConvertOptions::default(), &NoProgress)?;
+/// let mut byte = [0];
+/// target.read_at(&mut byte, 511)?;
+/// assert_eq!(byte, [7]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn convert_into_storage<'a>(
+    source: impl Into<Source<'a>>,
+    destination: &dyn Storage,
+    options: &ConvertOptions,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let source = source.into();
+    let read: Vec<&Chain> = source.chains().collect();
+    refuse_own_file(&read, destination)?;
+    source.with(|disk| raw::overwrite(disk, destination, options, progress))
+}
+
 /// Writes what `source` reads over the start of the disk of `destination`, opened for writing and at least as
 /// long; bytes past the disk's end stay. The image keeps all else that it is, and its parents.
 ///

@@ -20,8 +20,8 @@ pub use new_image::NewImage;
 pub use new_image::vhdx_child;
 pub(crate) use new_image::{child_image, usual_image};
 pub(crate) use parents::{
-    announce_applying, announce_change, announce_rewrite, forget_parent, knows_parent_by_content,
-    refuse_snapshots, set_parent, settle_change, was_applied,
+    announce_applying, announce_change, announce_rewrite, check_name, forget_parent,
+    knows_parent_by_content, refuse_snapshots, set_parent, settle_change, was_applied,
 };
 
 use crate::{SnapshotName, foreign};

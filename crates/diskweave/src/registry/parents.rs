@@ -1,16 +1,30 @@
 //! What images say of their parents, and what they are told before these change.
 
-use std::path::Path;
-
 use blockdev_chain::Chain;
 #[cfg(any(feature = "qcow2", feature = "vhdx"))]
 use blockdev_core::FormatDriver;
-use blockdev_core::{Layer, OpenOptions, Result};
+use blockdev_core::{Error, ErrorKind, Layer, OpenOptions, Result};
 
 use super::not_by;
 #[cfg(feature = "vhdx")]
 use super::vhdx_child;
+use crate::names::ParentName;
 use crate::open::OpenFile;
+
+/// Checks that images of `format` can call a parent `name`: of those that have parents, a VHDX says paths
+/// only.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput).
+pub(crate) fn check_name(format: &str, name: ParentName<'_>) -> Result<()> {
+    match name {
+        ParentName::Remote(name) if format == "vhdx" => {
+            let text = format!("a VHDX names files, and {name:?} is none");
+            Err(Error::new(ErrorKind::InvalidInput, text))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Has the image in `file`, which is open for writing and otherwise not in use, refer to `parent`, which
 /// is called `name`, and to no other. One that had no parent shows nothing of it at first. Stable when
@@ -19,12 +33,12 @@ pub(crate) fn set_parent(
     file: OpenFile,
     options: &OpenOptions,
     parent: &Chain,
-    name: &Path,
+    name: ParentName<'_>,
 ) -> Result<()> {
     let format = file.driver.name();
     #[cfg(feature = "qcow2")]
     if format == qcow2_format::Qcow2Driver.name() {
-        let name = crate::names::as_said(name)?;
+        let name = crate::names::of_parent(name)?;
         let mut change = qcow2_format::Amendment::default();
         change.backing = Some(Some(qcow2_format::Backing {
             name,
@@ -34,7 +48,10 @@ pub(crate) fn set_parent(
     }
     #[cfg(feature = "vhdx")]
     if format == vhdx_format::VhdxDriver.name() {
-        let link = vhdx_child(parent, name, &file.path)?.parent;
+        let ParentName::Path(path) = name else {
+            return check_name(format, name);
+        };
+        let link = vhdx_child(parent, path, &file.path)?.parent;
         let link = link.expect("a child's options have its parent");
         let mut image = vhdx_format::VhdxImage::open(file.storage, options)?;
         match image.disk_type() {
@@ -81,10 +98,7 @@ pub(crate) fn refuse_snapshots(layer: &dyn Layer) -> Result<()> {
     {
         let text =
             "the image has internal snapshots, which would read otherwise over what is to be below";
-        return Err(blockdev_core::Error::new(
-            blockdev_core::ErrorKind::Unsupported,
-            text,
-        ));
+        return Err(Error::new(ErrorKind::Unsupported, text));
     }
     let _ = layer;
     Ok(())
