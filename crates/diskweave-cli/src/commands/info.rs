@@ -88,7 +88,8 @@ struct Image {
     full_backing_filename: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backing_filename: Option<String>,
-    dirty_flag: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dirty_flag: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -176,9 +177,10 @@ impl Image {
                 vhdx => vhdx.filter(|_| facts == Facts::All),
             }
             .map(|data| json!({ "type": info.format, "data": data })),
-            full_backing_filename: full_backing_filename(info),
+full_backing_filename: full_backing_filename(info),
             backing_filename: first_parent_name(info).map(Into::into),
-            dirty_flag: info.dirty,
+            // Of a raw image it is the file's, and an export has none.
+            dirty_flag: (!is_export || info.format != "raw").then_some(info.dirty),
         })
     }
 
@@ -194,7 +196,7 @@ impl Image {
         if let Some(size) = self.cluster_size {
             out += &format!("cluster_size: {size}\n");
         }
-        if self.dirty_flag {
+        if self.dirty_flag == Some(true) {
             out += "cleanly shut down: no\n";
         }
         if let Some(name) = &self.backing_filename {
