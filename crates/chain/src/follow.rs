@@ -44,8 +44,9 @@ impl ChainBuilder<'_> {
 
     /// Of a name that has no path here.
     fn meaningless(&self, name: &FileName) -> Refusal {
-        let is_protocol = name.kind == NameKind::Protocol;
-        if is_protocol && self.opener.is_remote(Path::new(&name.stored)) {
+        // Under the policy of any names a parent's has been made a path; of data files none is.
+        let could_be = name.kind == NameKind::Protocol && !matches!(self.policy, ChainPolicy::Any);
+        if could_be && self.opener.is_remote(Path::new(&name.stored)) {
             let text = "no server is asked because an image names it";
             return Refusal::by_opener(Error::new(ErrorKind::Policy, text));
         }
