@@ -23,6 +23,15 @@ enum Step {
     Move(Move),
 }
 
+/// Guest bytes that go the same way.
+struct Run {
+    target: Target,
+    /// Where they end.
+    end: u64,
+    /// Entries of the first and of the last cluster.
+    ends: [Slot; 2],
+}
+
 /// Guest clusters on their way to another host place; they are held busy.
 struct Move {
     /// Guest bytes that are written.
@@ -77,9 +86,38 @@ impl Qcow2Image {
         let table_end = (guest / geometry.l2_coverage() + 1) * geometry.l2_coverage();
         let len = len.min(table_end - guest).min(MOST_NEW_BYTES.max(cluster));
         let count = (guest + len).div_ceil(cluster) - first;
+        let end = |idle: u64| (guest + len).min((first + idle) * cluster);
+        {
+            let state = engine.look();
+            let idle = state.idle(first, count);
+            if state.is_announced()
+                && idle > 0
+                && let run = self.run(guest, end(idle))?
+                && let Target::InPlace(host) = run.target
+            {
+                return self.in_place(&state, host, run.end - guest);
+            }
+        }
         let (mut state, idle) = engine.idle(engine.lock(), first, count);
-        let end = (guest + len).min((first + idle) * cluster);
         self.announce(&mut state)?;
+        let run = self.run(guest, end(idle))?;
+        if let Target::InPlace(host) = run.target {
+            return self.in_place(&state, host, run.end - guest);
+        }
+        self.prepare_move(&mut state, guest..run.end, run.target, run.ends)
+            .map(Step::Move)
+    }
+
+    fn in_place(&self, state: &State, host: u64, len: u64) -> Result<Step> {
+        self.check_guest_place(state, host, len)?;
+        Ok(Step::InPlace { host, len })
+    }
+
+    /// How far from guest byte `guest` on, before `end`, clusters go the same way as the first of
+    /// them, to places that follow. The state is held by the caller.
+    fn run(&self, guest: u64, end: u64) -> Result<Run> {
+        let cluster = self.cluster_size();
+        let first = guest / cluster;
         let range_in = |number: u64| {
             let start = number * cluster;
             guest.max(start) - start..end.min(start + cluster) - start
@@ -89,7 +127,6 @@ impl Qcow2Image {
             .rules
             .target(&slot, first * cluster, &range_in(first))?;
         let mut last = (first, slot);
-        // Further clusters that go the same way, to places that follow.
         for number in first + 1..end.div_ceil(cluster) {
             let next = self.slot(number * cluster)?;
             let to = self
@@ -110,14 +147,11 @@ impl Qcow2Image {
             }
             last = (number, next);
         }
-        let end = end.min((last.0 + 1) * cluster);
-        if let Target::InPlace(host) = target {
-            self.check_guest_place(&state, host, end - guest)?;
-            let len = end - guest;
-            return Ok(Step::InPlace { host, len });
-        }
-        self.prepare_move(&mut state, guest..end, target, [slot, last.1])
-            .map(Step::Move)
+        Ok(Run {
+            target,
+            end: end.min((last.0 + 1) * cluster),
+            ends: [slot, last.1],
+        })
     }
 
     /// Finds the place, sees to the L2 table, and holds the clusters.

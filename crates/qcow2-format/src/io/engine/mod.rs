@@ -15,8 +15,9 @@
 //! refcounts that are too high: leaks. A new refcount block adds a barrier, between the block and its
 //! entry in the refcount table, and so does a table that moved.
 //!
-//! Locks: `state` is held while a request is mapped, never while guest bytes are moved. Clusters that
-//! get a new place are *busy* meanwhile, and whoever wants them waits.
+//! Locks: `state` is held while a request is mapped, never while guest bytes are moved; shared by
+//! requests that change nothing in it, which are those that write in place. Clusters that get a new
+//! place are *busy* meanwhile, and whoever wants them waits.
 
 pub(crate) mod allocate;
 pub(crate) mod announce;
@@ -35,22 +36,48 @@ use crate::image::Qcow2Image;
 use crate::meta::header::Header;
 use crate::meta::reserved::Reserved;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use allocate::Space;
 use refcounts::Refcounts;
 
 /// The writing side of an image.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    state: Mutex<State>,
-    /// Told when clusters are no longer busy.
-    settled: Condvar,
+    state: RwLock<State>,
+    settled: Settled,
     /// One flush after the other.
     flushing: Mutex<()>,
     pub(crate) pins: Pins,
     /// Guest bytes were written since the last barrier was begun.
     pub(crate) unsynced: AtomicBool,
     poisoned: AtomicBool,
+}
+
+/// How often clusters have become idle, for those who wait for that.
+#[derive(Debug, Default)]
+struct Settled {
+    times: Mutex<u64>,
+    told: Condvar,
+}
+
+impl Settled {
+    fn times(&self) -> u64 {
+        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        *times = times.wrapping_add(1);
+        self.told.notify_all();
+    }
+
+    /// Waits until it was told once more than `times`.
+    fn wait(&self, times: u64) {
+        let mut now = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        while *now == times {
+            now = self.told.wait(now).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 /// What mapping needs and changes.
@@ -127,8 +154,13 @@ impl State {
         self.space.release(cluster);
     }
 
+    /// True when a write in place changes nothing here.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.announced
+    }
+
     /// How many of `count` guest clusters from number `first` nobody else gives a new place.
-    fn idle(&self, first: u64, count: u64) -> u64 {
+    pub(crate) fn idle(&self, first: u64, count: u64) -> u64 {
         let mut idle = count;
         for busy in &self.busy {
             if busy.contains(&first) {
@@ -145,7 +177,7 @@ impl State {
 impl Engine {
     pub(crate) fn new(header: &Header, file_len: u64, reserved: Reserved) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: RwLock::new(State {
                 refcounts: Refcounts::new(header),
                 space: Space::new(file_len, header.cluster_size()),
                 reserved,
@@ -158,7 +190,7 @@ impl Engine {
                 announced: false,
                 dirty: false,
             }),
-            settled: Condvar::new(),
+            settled: Settled::default(),
             flushing: Mutex::new(()),
             pins: Pins::default(),
             unsynced: AtomicBool::new(false),
@@ -166,27 +198,33 @@ impl Engine {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a look, together with others that only look.
+    pub(crate) fn look(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody gives guest cluster `first` a new place; then tells how many of `count`
     /// clusters from there are idle.
     pub(crate) fn idle<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        mut state: RwLockWriteGuard<'a, State>,
         first: u64,
         count: u64,
-    ) -> (MutexGuard<'a, State>, u64) {
+    ) -> (RwLockWriteGuard<'a, State>, u64) {
         loop {
             let idle = state.idle(first, count);
             if idle > 0 {
                 return (state, idle);
             }
-            state = self
-                .settled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            // Whoever lets go of them needs the state for it, and so comes after this.
+            let times = self.settled.times();
+            drop(state);
+            self.settled.wait(times);
+            state = self.lock();
         }
     }
 
@@ -199,7 +237,7 @@ impl Engine {
         if let Some(at) = state.busy.iter().position(|busy| busy == clusters) {
             state.busy.swap_remove(at);
         }
-        self.settled.notify_all();
+        self.settled.tell();
     }
 
     /// Waits until no other flush is under way.
