@@ -19,6 +19,7 @@ pub struct Export {
     description: String,
     pub(crate) device: Arc<dyn BlockDevice>,
     pub(crate) read_only: bool,
+    depth: bool,
     absent: OnceLock<Absent>,
 }
 
@@ -40,6 +41,7 @@ impl Export {
             description: String::new(),
             device,
             read_only: true,
+            depth: true,
             absent: OnceLock::new(),
         }
     }
@@ -59,6 +61,13 @@ impl Export {
         self
     }
 
+    /// Whether clients may ask which layer of a chain decides, by `qemu:allocation-depth` (default true).
+    #[must_use]
+    pub fn allocation_depth(mut self, told: bool) -> Self {
+        self.depth = told;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<(), NbdError> {
         let bad = |text: &str| text.len() > MAX_STRING || text.contains('\0');
         match bad(&self.name) || bad(&self.description) {
@@ -68,13 +77,17 @@ impl Export {
     }
 
     pub(crate) fn offer(&self, shared: bool) -> Offer {
-        Offer::new(
+        let offer = Offer::new(
             self.name.clone(),
             self.description.clone(),
             self.device.info(),
             self.read_only,
             shared,
-        )
+        );
+        Offer {
+            depth: self.depth,
+            ..offer
+        }
     }
 
     pub(crate) fn target(&self) -> Target<'_> {

@@ -10,7 +10,9 @@ pub(crate) enum Context {
 }
 
 impl Context {
-    pub(crate) const ALL: [Self; 2] = [Self::Allocation, Self::Depth];
+    /// Those of every export come first.
+    pub(crate) const ALL: &[Self] = &[Self::Allocation, Self::Depth];
+    pub(crate) const WITHOUT_DEPTH: &[Self] = &[Self::Allocation];
 
     pub(crate) fn id(self) -> u32 {
         match self {
@@ -34,16 +36,16 @@ impl Context {
         query == name || (by_namespace && query == namespace)
     }
 
-    /// Those that any of `queries` names, each once. Whoever lists asks by namespace too, and by no
+    /// Those of `offered` that any of `queries` names, each once. Whoever lists asks by namespace too, and by no
     /// query at all for everything; whoever selects says names.
-    pub(crate) fn chosen(queries: &[&[u8]], listing: bool) -> Vec<Self> {
+    pub(crate) fn chosen(offered: &[Self], queries: &[&[u8]], listing: bool) -> Vec<Self> {
         let named = |context: &Self| {
             let mut queries = queries.iter();
             queries.any(|query| context.matches(query, listing))
         };
         let all = listing && queries.is_empty();
-        let known = Self::ALL.into_iter();
-        known.filter(|context| all || named(context)).collect()
+        let offered = offered.iter().copied();
+        offered.filter(|context| all || named(context)).collect()
     }
 }
 
@@ -53,12 +55,17 @@ mod tests {
 
     #[test]
     fn a_namespace_is_a_question_and_no_choice() {
-        assert_eq!(Context::chosen(&[], true), Context::ALL);
-        assert_eq!(Context::chosen(&[], false), []);
-        assert_eq!(Context::chosen(&[b"base:"], true), [Context::Allocation]);
-        assert_eq!(Context::chosen(&[b"base:"], false), []);
+        let chosen = |queries: &[&[u8]], listing| Context::chosen(Context::ALL, queries, listing);
+        assert_eq!(chosen(&[], true), Context::ALL);
+        assert_eq!(chosen(&[], false), []);
+        assert_eq!(chosen(&[b"base:"], true), [Context::Allocation]);
+        assert_eq!(chosen(&[b"base:"], false), []);
         let twice: [&[u8]; 3] = [b"qemu:allocation-depth", b"x-other:", b"qemu:"];
-        assert_eq!(Context::chosen(&twice, true), [Context::Depth]);
-        assert_eq!(Context::chosen(&[b"base:allocation2"], true), []);
+        assert_eq!(chosen(&twice, true), [Context::Depth]);
+        assert_eq!(chosen(&[b"base:allocation2"], true), []);
+        for listing in [true, false] {
+            let without = Context::chosen(Context::WITHOUT_DEPTH, &twice, listing);
+            assert_eq!(without, [], "what is not offered is not to be had");
+        }
     }
 }

@@ -220,7 +220,8 @@ impl<'a> Negotiation<'a> {
         let Some(export) = self.find(name) else {
             return reply(kind::ERR_UNKNOWN, b"no export of that name");
         };
-        let contexts = Context::chosen(&queries, listing);
+        let offered = self.offers[export].contexts();
+        let contexts = Context::chosen(offered, &queries, listing);
         for context in &contexts {
             let id = if listing { 0 } else { context.id() };
             let named = option::meta_context(id, context.name());

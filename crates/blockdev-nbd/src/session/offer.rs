@@ -2,6 +2,7 @@
 
 use blockdev_core::DeviceInfo;
 
+use super::context::Context;
 use crate::wire::flags::transmission::{
     CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_DF, SEND_FAST_ZERO, SEND_FLUSH,
     SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
@@ -26,6 +27,8 @@ pub(crate) struct Offer {
     pub(crate) preferred_block: u32,
     /// Several connections may be had at once.
     pub(crate) shared: bool,
+    /// Clients may ask which layer of a chain decides.
+    pub(crate) depth: bool,
 }
 
 impl Offer {
@@ -48,6 +51,15 @@ impl Offer {
                 false => PAGE,
             },
             shared,
+            depth: true,
+        }
+    }
+
+    /// What block status can be told of.
+    pub(crate) fn contexts(&self) -> &'static [Context] {
+        match self.depth {
+            true => Context::ALL,
+            false => Context::WITHOUT_DEPTH,
         }
     }
 
