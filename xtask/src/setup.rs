@@ -28,6 +28,11 @@ const ORACLES: &[Oracle] = &[
         present: || sh::installed("nbdinfo") && sh::installed("nbdcopy"),
     },
     Oracle {
+        name: "certtool, which makes the certificates of the tests of TLS",
+        package: "gnutls-bin",
+        present: || sh::installed("certtool"),
+    },
+    Oracle {
         name: "nbdkit",
         package: "nbdkit",
         present: || sh::installed("nbdkit"),

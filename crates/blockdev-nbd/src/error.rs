@@ -25,6 +25,16 @@ pub enum NbdError {
     #[error("{0}")]
     Options(&'static str),
 
+    /// What TLS needs is not there, or is of no use.
+    #[cfg(feature = "tls")]
+    #[error("{}: {why}", path.display())]
+    Tls {
+        /// The file that it is about.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+
     /// Somebody else listens there.
     #[error("another server listens at {0}")]
     InUse(PathBuf),
@@ -63,6 +73,8 @@ impl NbdError {
 impl From<NbdError> for Error {
     fn from(error: NbdError) -> Self {
         let kind = match &error {
+            #[cfg(feature = "tls")]
+            NbdError::Tls { .. } => ErrorKind::InvalidInput,
             NbdError::NoExport
             | NbdError::SameName(_)
             | NbdError::Name

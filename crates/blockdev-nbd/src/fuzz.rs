@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use blockdev_core::{BlockDevice, LoneLayer, MemoryStorage, RawLayer};
 
 use crate::session::answer::{Message, Target, answer, refuse};
-use crate::session::negotiation::{Agreed, Negotiation, Next};
+use crate::session::negotiation::{Agreed, Negotiation, Next, Secrecy};
 use crate::session::offer::Offer;
 use crate::session::terms::{Terms, Verdict};
 use crate::wire::request::{REQUEST_BYTES, RequestHead};
@@ -28,8 +28,10 @@ pub fn session(data: &[u8]) {
         Offer::new(name.into(), description, disk.info(), read_only, true)
     };
     let offers = [offer("disk", false), offer("read-only", true)];
+    // Where TLS is required, the same bytes come as if within it once it has begun.
+    Client { left: data }.haggle(&offers, Secrecy::Required);
     let mut client = Client { left: data };
-    let Some(agreed) = client.haggle(&offers) else {
+    let Some(agreed) = client.haggle(&offers, Secrecy::Plain) else {
         return;
     };
     let terms = Terms::new(agreed.clone(), &offers[agreed.export]);
@@ -58,12 +60,21 @@ impl<'a> Client<'a> {
         Some(sent)
     }
 
-    fn haggle(&mut self, offers: &[Offer]) -> Option<Agreed> {
-        let (mut negotiation, mut next) = Negotiation::new(offers);
+    fn haggle(&mut self, offers: &[Offer], secrecy: Secrecy) -> Option<Agreed> {
+        let (mut negotiation, mut next) = Negotiation::new(offers, secrecy);
+        let mut begun = secrecy != Secrecy::Required;
         loop {
             let wanted = match next {
                 Next::Feed(wanted) => wanted,
-                Next::Transmit(agreed) => return Some(agreed),
+                Next::Transmit(agreed) => {
+                    assert!(begun, "an export without the TLS that it requires");
+                    return Some(agreed);
+                }
+                Next::StartTls => {
+                    begun = true;
+                    next = negotiation.secured();
+                    continue;
+                }
                 Next::End => return None,
             };
             let mut reply = Vec::new();

@@ -11,18 +11,18 @@
 //! ```
 //!
 //! It speaks the fixed newstyle of the protocol, with structured replies, the contexts `base:allocation`
-//! and `qemu:allocation-depth`, and every command but `RESIZE`; it does no TLS. Requests of one
-//! connection are carried out side by side by a few threads, and replies come as they are ready. There is
-//! no executor.
+//! and `qemu:allocation-depth`, and every command but `RESIZE`. With the feature `tls` a server can be made
+//! to talk within TLS only (`Credentials`). Requests of one connection are carried out side by side by a few
+//! threads, and replies come as they are ready. There is no executor.
 //!
 //! # Hostile clients
 //!
 //! Any bytes may come from the other side, or none. A handshake has a time limit, and so has a request
 //! once it has begun and a reply that is not taken; only the time between requests is free. Each
 //! connection has a share of memory of its own, so that one which stalls keeps no other from its replies,
-//! and there are so many connections and no more. **Nobody is asked who he is**: whoever can reach the
-//! socket can read the disk, and write to it unless the export is read-only, as it is if nobody says
-//! otherwise. A unix socket is its owner's alone.
+//! and there are so many connections and no more. **Nobody is asked who he is** unless TLS and certificates are
+//! required: whoever can reach the socket can read the disk, and write to it unless the export is
+//! read-only, as it is if nobody says otherwise. A unix socket is its owner's alone.
 //!
 //! # Hostile servers
 //!
@@ -50,6 +50,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tls")]
+mod credentials;
 mod error;
 mod export;
 pub mod fuzz;
@@ -62,6 +64,8 @@ mod transport;
 mod uri;
 mod wire;
 
+#[cfg(feature = "tls")]
+pub use credentials::Credentials;
 pub use error::NbdError;
 pub use export::Export;
 pub use opener::NbdOpener;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use crate::session::negotiation::Secrecy;
 use crate::session::offer::Offer;
 use crate::transport::acceptor;
 use crate::transport::gate::Gate;
@@ -18,11 +19,24 @@ pub(crate) struct Shared {
     pub(crate) offers: Vec<Offer>,
     pub(crate) options: ServerOptions,
     pub(crate) gate: Arc<Gate>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::Credentials>,
+}
+
+impl Shared {
+    /// What a client has to do first.
+    pub(crate) fn secrecy(&self) -> Secrecy {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Secrecy::Required;
+        }
+        Secrecy::Plain
+    }
 }
 
 /// Exports and limits, not yet reachable.
 #[derive(Debug)]
-pub struct Server(Arc<Shared>);
+pub struct Server(Shared);
 
 impl Server {
     /// A server of `exports`. The first is also what clients get that say no name, unless another has the
@@ -45,12 +59,22 @@ impl Server {
         }
         let shared = options.connections > 1;
         let offers = exports.iter().map(|export| export.offer(shared)).collect();
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Shared {
             gate: Arc::new(Gate::new(options.connections)),
             exports,
             offers,
             options,
-        })))
+            #[cfg(feature = "tls")]
+            tls: None,
+        }))
+    }
+
+    /// Tells clients nothing, and serves them nothing, before they have begun TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, credentials: crate::Credentials) -> Self {
+        self.0.tls = Some(credentials);
+        self
     }
 
     /// Lets clients in by `listener`, in threads of its own.
@@ -58,7 +82,7 @@ impl Server {
     /// # Errors
     /// When the host refuses a thread.
     pub fn start(self, listener: Listener) -> Result<Running, NbdError> {
-        let Self(shared) = self;
+        let shared = Arc::new(self.0);
         let address = listener.address();
         let (waker, waiter) = wake::pair().map_err(NbdError::host("a pair of sockets"))?;
         let its_own = Arc::clone(&shared);

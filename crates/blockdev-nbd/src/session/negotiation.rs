@@ -28,8 +28,21 @@ pub(crate) enum Next {
     Feed(usize),
     /// Requests.
     Transmit(Agreed),
+    /// TLS, which begins once the client has the answer; [`Negotiation::secured`] goes on within it.
+    StartTls,
     /// Nothing: the connection ends.
     End,
+}
+
+/// Whether a client has to begin TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrecy {
+    /// It cannot.
+    Plain,
+    /// It is told nothing before it does.
+    Required,
+    /// It has.
+    Begun,
 }
 
 #[derive(Debug)]
@@ -43,18 +56,20 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Negotiation<'a> {
     offers: &'a [Offer],
+    secrecy: Secrecy,
     state: State,
     no_zeroes: bool,
-    structured: bool,
+    pub(super) structured: bool,
     /// Contexts, and the export they were selected of: they count for no other.
-    selected: Option<(usize, Vec<Context>)>,
+    pub(super) selected: Option<(usize, Vec<Context>)>,
 }
 
 impl<'a> Negotiation<'a> {
     /// One that is to be fed [`CLIENT_FLAGS_BYTES`] after the greeting.
-    pub(crate) fn new(offers: &'a [Offer]) -> (Self, Next) {
+    pub(crate) fn new(offers: &'a [Offer], secrecy: Secrecy) -> (Self, Next) {
         let negotiation = Self {
             offers,
+            secrecy,
             state: State::ClientFlags,
             no_zeroes: false,
             structured: false,
@@ -74,6 +89,15 @@ impl<'a> Negotiation<'a> {
                 self.option(head.option, bytes, closing, out)
             }
         }
+    }
+
+    /// Goes on where TLS has begun: with what was agreed on before, somebody else may have had a hand in
+    /// it, so nothing of it counts. "The client's flags", which are said once, stay.
+    pub(crate) fn secured(&mut self) -> Next {
+        self.secrecy = Secrecy::Begun;
+        self.structured = false;
+        self.selected = None;
+        self.another()
     }
 
     /// "The server MUST drop the connection if the client sets an unknown flag."
@@ -119,6 +143,11 @@ impl<'a> Negotiation<'a> {
             // It has no reply that could say why.
             option::EXPORT_NAME if closing => return Next::End,
             _ if closing => reply(kind::ERR_SHUTDOWN, b"server is shutting down"),
+            option::STARTTLS => return self.start_tls(data, out),
+            option::EXPORT_NAME if self.secrecy == Secrecy::Required => return Next::End,
+            _ if self.secrecy == Secrecy::Required => {
+                reply(kind::ERR_TLS_REQD, b"this server talks within TLS only");
+            }
             option::EXPORT_NAME => return self.export_name(data, out),
             option::LIST if data.is_empty() => {
                 for offer in self.offers {
@@ -127,7 +156,6 @@ impl<'a> Negotiation<'a> {
                 }
                 reply(kind::ACK, &[]);
             }
-            option::STARTTLS => reply(kind::ERR_POLICY, b"this server does not do TLS"),
             option::INFO | option::GO => return self.info(option, data, out),
             option::STRUCTURED_REPLY if data.is_empty() => {
                 self.structured = true;
@@ -142,6 +170,20 @@ impl<'a> Negotiation<'a> {
             _ => reply(kind::ERR_UNSUP, b"unknown option"),
         }
         self.another()
+    }
+
+    fn start_tls(&self, data: &[u8], out: &mut Vec<u8>) -> Next {
+        let mut reply = |kind, data: &[u8]| put_reply(out, option::STARTTLS, kind, data);
+        match self.secrecy {
+            _ if !data.is_empty() => reply(kind::ERR_INVALID, b"this option takes no data"),
+            Secrecy::Plain => reply(kind::ERR_POLICY, b"this server does not do TLS"),
+            Secrecy::Begun => reply(kind::ERR_INVALID, b"TLS has begun already"),
+            Secrecy::Required => {
+                reply(kind::ACK, &[]);
+                return Next::StartTls;
+            }
+        }
+        Next::Feed(OPTION_HEAD_BYTES)
     }
 
     /// The offer of that name; the first is also the default, whose name is empty.

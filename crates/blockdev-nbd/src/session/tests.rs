@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::answer::{Message, Target, answer};
 use super::context::Context;
-use super::negotiation::{Agreed, Negotiation, Next};
+use super::negotiation::{Agreed, Negotiation, Next, Secrecy};
 use super::offer::Offer;
 use super::terms::{Terms, Verdict};
 use crate::wire::option::{self, kind};
@@ -57,11 +57,23 @@ fn queries(queries: &[&str]) -> Vec<u8> {
 
 /// What a server says to `bytes`, which follow client flags `flags`: the replies, and how it ends.
 fn haggle(flags: u32, options: &[Vec<u8>]) -> (Vec<(u32, Vec<u8>)>, Option<Next>) {
+    haggle_as(Secrecy::Plain, flags, options)
+}
+
+/// The same by a server of which TLS is or is not to be had. It begins at once where it is agreed on.
+fn haggle_as(
+    secrecy: Secrecy,
+    flags: u32,
+    options: &[Vec<u8>],
+) -> (Vec<(u32, Vec<u8>)>, Option<Next>) {
     let offers = offers();
     let bytes = [&flags.to_be_bytes()[..], &options.concat()].concat();
-    let (mut negotiation, mut next) = Negotiation::new(&offers);
+    let (mut negotiation, mut next) = Negotiation::new(&offers, secrecy);
     let (mut left, mut out) = (&bytes[..], Vec::new());
     let end = loop {
+        if next == Next::StartTls {
+            next = negotiation.secured();
+        }
         let Next::Feed(wanted) = next else {
             break Some(next);
         };
@@ -131,6 +143,67 @@ fn a_client_gets_the_export_it_named_on_the_terms_it_asked_for() {
         contexts: vec![Context::Allocation],
     };
     assert_eq!(end, Some(Next::Transmit(agreed)));
+}
+
+#[test]
+fn before_the_tls_that_is_required_nothing_is_told_and_nothing_counts() {
+    let contexts = named("second", &queries(&["base:allocation"]));
+    let go = asked(option::GO, &named("second", &[0, 0]));
+    let early = [
+        asked(option::LIST, &[]),
+        asked(option::STRUCTURED_REPLY, &[]),
+        asked(option::SET_META_CONTEXT, &contexts),
+        asked(option::INFO, &named("second", &[0, 0])),
+        go.clone(),
+        asked(1000, b"what is this"),
+    ];
+    let (told, end) = haggle_as(Secrecy::Required, 3, &early);
+    assert_eq!(kinds(&told), [kind::ERR_TLS_REQD; 6]);
+    assert_eq!(end, None, "it still waits");
+    let tls = asked(option::STARTTLS, &[]);
+    let late = [
+        asked(option::STARTTLS, b"x"),
+        tls.clone(),
+        tls,
+        asked(option::SET_META_CONTEXT, &contexts),
+        go,
+    ];
+    let (told, end) = haggle_as(Secrecy::Required, 3, &[&early[..], &late[..]].concat());
+    let expected = [
+        kind::ERR_INVALID,
+        kind::ACK,
+        kind::ERR_INVALID,
+        kind::ERR_INVALID,
+        kind::INFO,
+        kind::INFO,
+        kind::ACK,
+    ];
+    assert_eq!(kinds(&told)[6..], expected);
+    let agreed = Agreed {
+        export: 1,
+        structured: false,
+        contexts: vec![],
+    };
+    assert_eq!(end, Some(Next::Transmit(agreed)));
+    let (told, end) = haggle_as(
+        Secrecy::Required,
+        3,
+        &[asked(option::EXPORT_NAME, b"second")],
+    );
+    assert_eq!((told, end), (vec![], Some(Next::End)));
+    let (told, end) = haggle_as(Secrecy::Required, 3, &[asked(option::ABORT, &[])]);
+    assert_eq!((kinds(&told), end), (vec![kind::ACK], Some(Next::End)));
+}
+
+#[test]
+fn what_was_agreed_on_in_the_clear_is_forgotten_within_tls() {
+    let offers = offers();
+    let (mut negotiation, _) = Negotiation::new(&offers, Secrecy::Required);
+    negotiation.structured = true;
+    negotiation.selected = Some((0, vec![Context::Allocation]));
+    negotiation.secured();
+    assert!(!negotiation.structured);
+    assert_eq!(negotiation.selected, None);
 }
 
 #[test]

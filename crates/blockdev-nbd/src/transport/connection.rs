@@ -3,10 +3,11 @@
 use std::io;
 use std::net::Shutdown;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::ends::{FromClient, ToClient};
 use super::gate::{Gate, Place};
 use super::stream::Stream;
 use super::timed::{Incoming, send};
@@ -26,8 +27,10 @@ pub(crate) fn run(shared: &Shared, stream: &Stream, place: &mut Place<'_>) {
 }
 
 fn converse(shared: &Shared, stream: &Stream, place: &mut Place<'_>) -> io::Result<()> {
-    let mut incoming = Incoming::new(stream);
-    let Some(agreed) = handshake(shared, stream, &mut incoming, place)? else {
+    let mut incoming = Incoming::new(FromClient::Plain(stream), stream);
+    let mut to = ToClient::Plain(stream);
+    let Some(agreed) = handshake(shared, stream, &mut incoming, &mut to, place)? else {
+        to.leave();
         return Ok(());
     };
     let patience = shared.options.request_timeout;
@@ -42,31 +45,39 @@ fn converse(shared: &Shared, stream: &Stream, place: &mut Place<'_>) -> io::Resu
         outgoing: Outgoing {
             stream,
             patience,
-            turn: Mutex::new(()),
+            to: Mutex::new(to),
         },
         queue: Queue::default(),
         workers: shared.options.workers,
     };
-    requests.serve(&mut incoming)
+    requests.serve(&mut incoming)?;
+    requests.outgoing.turn().leave();
+    Ok(())
 }
 
 /// Haggles, in all for no longer than a handshake may take.
-fn handshake(
+fn handshake<'a>(
     shared: &Shared,
-    stream: &Stream,
-    incoming: &mut Incoming<'_>,
+    stream: &'a Stream,
+    incoming: &mut Incoming<'a>,
+    to: &mut ToClient<'a>,
     place: &mut Place<'_>,
 ) -> io::Result<Option<Agreed>> {
     let patience = shared.options.handshake_timeout;
     let end = Instant::now() + patience;
     stream.set_write_timeout(patience)?;
-    send(stream, &greeting(), &[], patience)?;
-    let (mut negotiation, mut next) = Negotiation::new(&shared.offers);
+    send(&mut *to, &greeting(), &[], patience)?;
+    let (mut negotiation, mut next) = Negotiation::new(&shared.offers, shared.secrecy());
     let mut reply = Vec::new();
     loop {
         let wanted = match next {
             Next::Feed(wanted) => wanted,
             Next::Transmit(agreed) => return Ok(Some(agreed)),
+            Next::StartTls => {
+                (*incoming, *to) = secure(shared, stream, incoming, end)?;
+                next = negotiation.secured();
+                continue;
+            }
             Next::End => return Ok(None),
         };
         let mut bytes = vec![0; wanted];
@@ -78,24 +89,58 @@ fn handshake(
             place.serve();
         }
         let left = end.saturating_duration_since(Instant::now());
-        send(stream, &reply, &[], left)?;
+        send(&mut *to, &reply, &[], left)?;
     }
+}
+
+/// Begins TLS. What came after the wish for it and before the consent came in the clear, from whomever:
+/// it is not taken for what the client says within.
+#[cfg(feature = "tls")]
+fn secure<'a>(
+    shared: &Shared,
+    stream: &'a Stream,
+    incoming: &Incoming<'a>,
+    end: Instant,
+) -> io::Result<(Incoming<'a>, ToClient<'a>)> {
+    match &shared.tls {
+        Some(tls) if incoming.is_empty() => {
+            let (from, to) = super::tls::accept(tls.config(), stream, end)?;
+            let from = FromClient::Tls(Box::new(from));
+            Ok((Incoming::new(from, stream), ToClient::Tls(to)))
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// No server asks for what it cannot do.
+#[cfg(not(feature = "tls"))]
+fn secure<'a>(
+    _shared: &Shared,
+    _stream: &'a Stream,
+    _incoming: &Incoming<'a>,
+    _end: Instant,
+) -> io::Result<(Incoming<'a>, ToClient<'a>)> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The way back to the client, for one reply at a time.
 struct Outgoing<'a> {
     stream: &'a Stream,
     patience: Duration,
-    turn: Mutex<()>,
+    to: Mutex<ToClient<'a>>,
 }
 
-impl Outgoing<'_> {
+impl<'a> Outgoing<'a> {
+    fn turn(&self) -> MutexGuard<'_, ToClient<'a>> {
+        self.to.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a whole reply. After a failure nothing that is sent makes sense, so that was the last.
     fn reply(&self, messages: &[Message]) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut to = self.turn();
         for message in messages {
             let Message { head, data } = message;
-            if send(self.stream, head, data, self.patience).is_err() {
+            if send(&mut *to, head, data, self.patience).is_err() {
                 self.stream.shutdown(Shutdown::Both);
                 return;
             }

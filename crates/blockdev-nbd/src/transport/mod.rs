@@ -12,6 +12,7 @@
 pub(crate) mod acceptor;
 mod connection;
 pub(crate) mod dialogue;
+mod ends;
 pub(crate) mod gate;
 mod line;
 pub(crate) mod listener;
@@ -20,5 +21,7 @@ mod queue;
 mod socket_file;
 mod stream;
 mod timed;
+#[cfg(feature = "tls")]
+mod tls;
 pub(crate) mod wake;
 mod workers;

@@ -3,13 +3,14 @@
 use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
+use super::ends::FromClient;
 use super::stream::Stream;
 
 /// Slowest rate that is borne with, in bytes a second.
 const SLOWEST: u64 = 64 << 10;
 
 /// True of failures that only mean that nothing came or went for a while.
-fn waited(error: &io::Error) -> bool {
+pub(super) fn waited(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
@@ -31,16 +32,23 @@ pub(super) fn due(patience: Duration, len: usize) -> Instant {
 /// What a client sends.
 #[derive(Debug)]
 pub(crate) struct Incoming<'a> {
-    from: BufReader<&'a Stream>,
+    from: BufReader<FromClient<'a>>,
     stream: &'a Stream,
 }
 
 impl<'a> Incoming<'a> {
-    pub(crate) fn new(stream: &'a Stream) -> Self {
+    /// What comes `from` the client by way of `stream`.
+    pub(crate) fn new(from: FromClient<'a>, stream: &'a Stream) -> Self {
         Self {
-            from: BufReader::new(stream),
+            from: BufReader::new(from),
             stream,
         }
+    }
+
+    /// True when nothing has come that was not asked for yet.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.from.buffer().is_empty()
     }
 
     /// Fills `buf` until `end`, however the client deals out its bytes.
@@ -113,17 +121,24 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Sends `head` and `data` as one message.
+/// Sends `head` and `data` as one message, all of which has gone when this returns.
 pub(crate) fn send(
-    mut stream: &Stream,
+    mut to: impl Write,
     head: &[u8],
     data: &[u8],
     patience: Duration,
 ) -> io::Result<()> {
     let end = due(patience, head.len() + data.len());
     let (mut head, mut data) = (head, data);
-    while !head.is_empty() || !data.is_empty() {
-        let sent = match stream.write_vectored(&[IoSlice::new(head), IoSlice::new(data)]) {
+    loop {
+        if head.is_empty() && data.is_empty() {
+            match to.flush() {
+                Err(error) if waited(&error) && Instant::now() < end => continue,
+                Err(error) if waited(&error) => return Err(too_slow()),
+                other => return other,
+            }
+        }
+        let sent = match to.write_vectored(&[IoSlice::new(head), IoSlice::new(data)]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(sent) => sent,
             Err(error) if waited(&error) => 0,
@@ -136,5 +151,4 @@ pub(crate) fn send(
             return Err(too_slow());
         }
     }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! where `CI` is `true`: an oracle that nobody asks proves nothing. `cargo xtask setup` installs
 //! them all.
 
+mod certificates;
 mod libvhdi;
 mod nbd;
 mod qemu_img;
@@ -14,6 +15,7 @@ mod turns;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use certificates::Certtool;
 pub use libvhdi::{Libvhdi, VhdiInfo};
 pub use nbd::{NbdServer, NbdTools, nbd_uri};
 pub use qemu_img::{Checked, QemuImg};
