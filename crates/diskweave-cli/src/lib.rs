@@ -14,6 +14,7 @@ mod compat;
 mod failure;
 mod interrupt;
 mod output;
+mod serving;
 mod snapshot_name;
 
 use std::ffi::OsStr;

@@ -331,8 +331,39 @@ fn no_socket_appears_for_a_disk_that_cannot_be_opened() {
         "serve -k nbd -p 1 base.qcow2",
         "serve -k nbd -r --writable base.qcow2",
         "serve -k nbd -e 0 base.qcow2",
+        "serve -k nbd --tls-any-client base.qcow2",
+        "serve -k nbd --tls nowhere base.qcow2",
+        "serve -k nbd --fork --offset 1T base.qcow2",
     ] {
         assert_eq!(dw(dir, usage).code, 1, "{usage}");
+        assert!(!dir.join("nbd").exists(), "{usage}");
+    }
+}
+
+#[test]
+fn with_fork_it_returns_when_clients_are_let_in_and_tells_its_number() {
+    let Some(tools) = NbdTools::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let disk = tower(dir);
+    let line = "serve -k nbd -D words --offset 4096 --fork --pid-file pid top.qcow2";
+    assert_eq!(dw(dir, line).ok(), "");
+    let all = tools.list(&nbd_uri(&dir.join("nbd"), "")).unwrap();
+    assert_eq!(all["exports"][0]["description"], "words");
+    let pid = fs::read_to_string(dir.join("pid")).unwrap();
+    let pid: u32 = pid.trim().parse().unwrap();
+    assert_ne!(pid, std::process::id());
+    let out = dir.join("out");
+    let uri = nbd_uri(&dir.join("nbd"), "");
+    tools.copy(&uri, out.to_str().unwrap()).unwrap();
+    assert!(fs::read(out).unwrap() == disk[4096..]);
+    // Its last client has gone.
+    let began = Instant::now();
+    while dir.join("nbd").exists() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it goes on");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(unix)]
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 #[cfg(unix)]
@@ -17,7 +19,7 @@ use crate::NbdError;
 pub enum Address {
     /// A host's address and a port.
     Tcp(SocketAddr),
-    /// The path of a unix socket.
+    /// The path of a unix socket; empty where it has none.
     Unix(PathBuf),
 }
 
@@ -39,6 +41,9 @@ enum Inner {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(SocketFile),
+    /// Somebody else's, whose name is no matter of ours.
+    #[cfg(unix)]
+    Given(UnixListener),
 }
 
 impl Listener {
@@ -69,6 +74,28 @@ impl Listener {
         Ok(Self(Inner::Unix(socket)))
     }
 
+    /// Takes a socket that listens already, as a service manager hands one over. **Whoever reaches it is
+    /// served.**
+    ///
+    /// # Errors
+    /// When the host refuses.
+    pub fn given_tcp(listener: TcpListener) -> Result<Self, NbdError> {
+        let nonblocking = listener.set_nonblocking(true);
+        nonblocking.map_err(NbdError::host("listening"))?;
+        Ok(Self(Inner::Tcp(listener)))
+    }
+
+    /// The same for a unix socket. Its name in the file system is left as it is, also in the end.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    #[cfg(unix)]
+    pub fn given_unix(listener: UnixListener) -> Result<Self, NbdError> {
+        let nonblocking = listener.set_nonblocking(true);
+        nonblocking.map_err(NbdError::host("listening"))?;
+        Ok(Self(Inner::Given(listener)))
+    }
+
     /// Where clients find it: with the port that was found free where none was said.
     ///
     /// # Panics
@@ -82,6 +109,12 @@ impl Listener {
             }
             #[cfg(unix)]
             Inner::Unix(socket) => Address::Unix(socket.path().to_path_buf()),
+            #[cfg(unix)]
+            Inner::Given(listener) => {
+                let address = listener.local_addr().ok();
+                let path = address.and_then(|address| Some(address.as_pathname()?.to_path_buf()));
+                Address::Unix(path.unwrap_or_default())
+            }
         }
     }
 
@@ -91,6 +124,8 @@ impl Listener {
             Inner::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
             #[cfg(unix)]
             Inner::Unix(socket) => Ok(Stream::Unix(socket.accept()?)),
+            #[cfg(unix)]
+            Inner::Given(listener) => Ok(Stream::Unix(listener.accept()?.0)),
         }
     }
 }
@@ -101,6 +136,7 @@ impl AsFd for Listener {
         match &self.0 {
             Inner::Tcp(listener) => listener.as_fd(),
             Inner::Unix(socket) => socket.as_fd(),
+            Inner::Given(listener) => listener.as_fd(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Image;
+use crate::output::size;
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -22,7 +23,6 @@ pub(crate) struct Serve {
         short = 'k',
         long,
         value_name = "PATH",
-        required_unless_present_any = ["bind", "port"],
         conflicts_with_all = ["bind", "port"]
     )]
     pub(crate) socket: Option<PathBuf>,
@@ -36,6 +36,25 @@ pub(crate) struct Serve {
     /// Name of the export, which is what clients get that say none
     #[arg(short = 'x', long, default_value = "", value_name = "NAME")]
     pub(crate) export_name: String,
+    /// Words for people who list exports
+    #[arg(short = 'D', long, default_value = "", value_name = "TEXT")]
+    pub(crate) description: String,
+    /// The first byte of the disk that clients see
+    #[arg(long, default_value = "0", value_name = "BYTES", value_parser = size::parse)]
+    pub(crate) offset: u64,
+    /// Talk within TLS only, as the server whose certificate and key are in DIR (server-cert.pem and
+    /// server-key.pem), with clients who have a certificate signed by one in its ca-cert.pem
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tls: Option<PathBuf>,
+    /// Serve clients that show no certificate, too
+    #[arg(long, requires = "tls")]
+    pub(crate) tls_any_client: bool,
+    /// Return when clients are let in, and go on in the background
+    #[arg(long)]
+    pub(crate) fork: bool,
+    /// The file to write the number of the process to that serves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<String>,
     /// How many clients may be connected at once
     #[arg(short = 'e', long = "shared", default_value = "16", value_name = "N")]
     pub(crate) connections: NonZeroUsize,

@@ -1,53 +1,82 @@
 //! `serve`: a disk for NBD clients, until the last of them has gone or somebody asks the process to end.
 
-use std::sync::Arc;
-use std::thread;
-
-use blockdev_nbd::{Export, Listener, NbdError, Server, ServerOptions};
+use blockdev_nbd::{Credentials, Listener, NbdError, ServerOptions};
 
 use super::shown;
 use crate::args::Serve;
 use crate::failure::Failure;
-use crate::interrupt::asked_to_end;
+use crate::serving::activation::Activation;
+use crate::serving::background::{self, Turn};
+use crate::serving::view::Manner;
+use crate::serving::{Serving, Trouble, be_ready};
 
 /// Where clients look if they are told no port.
 const NBD_PORT: u16 = 10809;
 
 pub(crate) fn run(args: &Serve) -> Result<u8, Failure> {
+    let activation = Activation::find();
+    check(args, activation.as_ref()).map_err(Failure::new)?;
+    let background = match args.fork {
+        false => None,
+        true => match background::part(false).map_err(in_background)? {
+            Turn::Parent(code) => return Ok(code),
+            Turn::Child(background) => Some(background),
+        },
+    };
+    let credentials = args.tls.as_ref();
+    let credentials = credentials.map(|dir| Credentials::x509(dir, !args.tls_any_client));
+    let serving = |error: NbdError| Failure::new(format!("cannot serve: {error}"));
+    let credentials = credentials.transpose().map_err(serving)?;
     let file = &args.image.file;
     let about = |e| Failure::about(shown(file), e);
     let disk = match args.writable {
         true => args.image.disk().writable(),
         false => args.image.disk(),
     };
-    let chain = Arc::new(disk.open(file).map_err(about)?);
-    let serving = |error: NbdError| Failure::new(format!("cannot serve: {error}"));
-    let export = Export::new(&args.export_name, chain.clone());
-    let export = match args.writable {
-        true => export.writable(),
-        false => export,
+    let chain = disk.open(file).map_err(about)?;
+    let wanted = Serving {
+        name: args.export_name.clone(),
+        description: args.description.clone(),
+        writable: args.writable,
+        depth: true,
+        manner: Manner {
+            offset: args.offset,
+            ..Manner::default()
+        },
+        options: ServerOptions::default().connections(args.connections.get()),
+        credentials,
+        persistent: args.persistent,
     };
-    let options = ServerOptions::default().connections(args.connections.get());
-    let server = Server::new(vec![export], options).map_err(serving)?;
-    // From before the socket appears: whoever sees it can also end what made it.
-    let asked = asked_to_end();
-    let running = server
-        .start(listener(args).map_err(serving)?)
-        .map_err(serving)?;
-    let stopper = running.stopper();
-    thread::spawn(move || {
-        if asked.recv().is_ok() {
-            stopper.stop();
-        }
-    });
-    match args.persistent {
-        true => running.wait(),
-        false => running.wait_for_last(),
+    let served = wanted.run(
+        chain,
+        || match activation {
+            Some(activation) => activation.listener(),
+            None => listener(args),
+        },
+        || be_ready(args.pid_file.as_deref(), background),
+    );
+    match served {
+        Ok(()) => Ok(0),
+        Err(Trouble::Server(error)) => Err(serving(error)),
+        Err(Trouble::Disk(error)) => Err(about(error)),
+        Err(Trouble::Ready(text)) => Err(Failure::new(text)),
     }
-    running.stop().map_err(|error| about(error.into()))?;
-    let chain = Arc::into_inner(chain).expect("a server that has stopped holds no disk");
-    chain.close().map_err(about)?;
-    Ok(0)
+}
+
+fn in_background(error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot go on in the background: {error}"))
+}
+
+/// Where clients come in has to be said in one way.
+fn check(args: &Serve, activation: Option<&Activation>) -> Result<(), &'static str> {
+    let said = args.socket.is_some() || args.port.is_some() || args.bind.is_some();
+    match activation {
+        None if !said => Err("where? by --socket PATH, --port or --bind"),
+        Some(_) if said => Err("a socket was handed over (LISTEN_FDS): no other can be said"),
+        Some(_) if args.fork => Err("a socket was handed over (LISTEN_FDS): --fork would lose it"),
+        Some(sockets) if sockets.len() > 1 => Err("more than one socket was handed over"),
+        _ => Ok(()),
+    }
 }
 
 fn listener(args: &Serve) -> Result<Listener, NbdError> {

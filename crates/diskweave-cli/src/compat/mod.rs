@@ -14,6 +14,8 @@ mod qemu_img;
 mod qemu_nbd;
 mod wording;
 
+pub(crate) use wording::reason_of as reason;
+
 use std::ffi::OsString;
 use std::path::Path;
 
