@@ -177,7 +177,7 @@ impl Image {
                 vhdx => vhdx.filter(|_| facts == Facts::All),
             }
             .map(|data| json!({ "type": info.format, "data": data })),
-full_backing_filename: full_backing_filename(info),
+            full_backing_filename: full_backing_filename(info),
             backing_filename: first_parent_name(info).map(Into::into),
             // Of a raw image it is the file's, and an export has none.
             dirty_flag: (!is_export || info.format != "raw").then_some(info.dirty),

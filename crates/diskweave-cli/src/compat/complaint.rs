@@ -58,6 +58,29 @@ impl Complaint {
         self
     }
 
+    /// The same with `line` in place of where it says that help is to be found.
+    pub(crate) fn helped_by(mut self, line: impl Display) -> Self {
+        self.lines.pop();
+        self.lines.push(Line::Plain(line.to_string()));
+        self
+    }
+
+    /// The same with `line` after it, as it is.
+    pub(crate) fn and_plain(mut self, line: impl Display) -> Self {
+        self.lines.push(Line::Plain(line.to_string()));
+        self
+    }
+
+    /// The same, but what begins with `with` begins with `instead`.
+    pub(crate) fn begun_by(mut self, with: &str, instead: &str) -> Self {
+        if let Some(Line::Spoken(first)) = self.lines.first_mut()
+            && let Some(rest) = first.strip_prefix(with)
+        {
+            *first = format!("{instead}{rest}");
+        }
+        self
+    }
+
     /// The same with another exit code.
     pub(crate) fn with_code(mut self, code: u8) -> Self {
         self.code = code;
