@@ -33,6 +33,16 @@ const ORACLES: &[Oracle] = &[
         present: || sh::installed("certtool"),
     },
     Oracle {
+        name: "nbdsh",
+        package: "python3-libnbd",
+        present: || sh::installed("nbdsh"),
+    },
+    Oracle {
+        name: "fio",
+        package: "fio",
+        present: || sh::installed("fio"),
+    },
+    Oracle {
         name: "nbdkit",
         package: "nbdkit",
         present: || sh::installed("nbdkit"),

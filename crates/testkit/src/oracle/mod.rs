@@ -10,6 +10,7 @@ mod nbd;
 mod qemu_img;
 mod qemu_io;
 mod seven_zip;
+mod stress;
 mod turns;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use nbd::{NbdServer, NbdTools, nbd_uri};
 pub use qemu_img::{Checked, QemuImg};
 pub use qemu_io::{Held, QemuIo};
 pub use seven_zip::SevenZip;
+pub use stress::{Fio, Nbdsh};
 pub use turns::{Qemu, rounds, same_disk};
 
 /// What a finished tool said.
