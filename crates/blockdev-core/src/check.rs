@@ -44,6 +44,8 @@ pub struct Finding {
     pub reference: &'static str,
     /// Byte offset in the host file, where the finding has one.
     pub offset: Option<u64>,
+    /// Numbers that the message speaks of, by name, for programs.
+    pub numbers: Vec<(&'static str, u64)>,
 }
 
 impl fmt::Display for Finding {
@@ -120,6 +122,7 @@ mod tests {
                 message: "two blocks share a place".into(),
                 reference: "[MS-VHDX] 2.5.1",
                 offset: Some(0x30_0000),
+                numbers: Vec::new(),
             };
             report.push(finding, 2);
         }

@@ -124,6 +124,7 @@ impl CrashSubject for Pair {
                 message: message.into(),
                 reference: "the drawing",
                 offset: None,
+                numbers: Vec::new(),
             };
             report.push(finding, 100);
         }

@@ -45,5 +45,6 @@ fn finding(severity: Severity, message: &'static str, entry: usize) -> Finding {
         message: message.into(),
         reference: "the drawing",
         offset: Some(entry as u64 * 8),
+        numbers: Vec::new(),
     }
 }

@@ -105,6 +105,7 @@ impl Checker {
                 message,
                 reference,
                 offset,
+                numbers: Vec::new(),
             },
             self.limit,
         );

@@ -103,6 +103,7 @@ impl Problem {
             message: message.into(),
             reference: self.reference,
             offset: Some(offset),
+            numbers: Vec::new(),
         }
     }
 }

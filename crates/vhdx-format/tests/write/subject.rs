@@ -108,6 +108,7 @@ impl CrashSubject for Vhdx {
                     message: "bytes that nothing may change were changed".into(),
                     reference: "[MS-VHDX] 2.2",
                     offset: Some(*offset),
+                    numbers: Vec::new(),
                 };
                 report.push(finding, 100);
             }

@@ -35,10 +35,11 @@ impl Checker<'_> {
                 let (table, breach) = l2_table(entry, self.cluster);
                 if let Some((code, message)) = breach {
                     self.corrupt("l1", code, message, from);
+                    self.numbers(&[("place", entry.l2_offset())]);
                 }
                 let Some(table) = table else { continue };
                 if active {
-                    self.copied("l1", table, entry.is_copied(), from)?;
+                    self.copied("l1", (table, entry.is_copied()), (entry.0, index), from)?;
                 }
                 if !self.refer("l1", (table, self.cluster), 1, from) {
                     continue;
@@ -112,6 +113,7 @@ impl Checker<'_> {
         let (reference, breaches) = l2_entry(&self.rules, entry, bits);
         for (code, message) in breaches {
             self.corrupt("l2", code, message, from);
+            self.numbers(&[("place", entry.host_offset())]);
         }
         let active = u64::from(used.active);
         match reference {
@@ -136,7 +138,8 @@ impl Checker<'_> {
                 }
                 self.refer("l2", (offset, self.cluster), used.all, from);
                 if used.active > 0 {
-                    self.copied("l2", offset, entry.is_copied(), from)?;
+                    let number = (from & (self.cluster - 1)) / self.rules.geometry.l2_entry_bytes();
+                    self.copied("l2", (offset, entry.is_copied()), (entry.0, number), from)?;
                 }
             }
         }
@@ -159,13 +162,13 @@ impl Checker<'_> {
         }
     }
 
-    /// The COPIED flag of an entry at `from` says whether the refcount of the cluster at `offset`
-    /// is exactly one.
+    /// The COPIED flag of an entry, the `index`th of its table, at `from`, says whether the refcount of the
+    /// cluster at `offset` is exactly one.
     fn copied(
         &mut self,
         section: &'static str,
-        offset: u64,
-        copied: bool,
+        (offset, copied): (u64, bool),
+        (entry, index): (u64, u64),
         from: u64,
     ) -> Result<()> {
         let stored = self.stored.of(offset / self.cluster)?;
@@ -174,6 +177,7 @@ impl Checker<'_> {
             let message =
                 format!("the COPIED flag is {says}, but the refcount of {offset:#x} is {stored}");
             self.corrupt(section, "copied-flag", message, from);
+            self.numbers(&[("entry", entry), ("index", index), ("refcount", stored)]);
         }
         Ok(())
     }

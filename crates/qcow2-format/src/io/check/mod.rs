@@ -179,6 +179,7 @@ impl Checker<'_> {
             message,
             reference,
             offset: offset.into(),
+            numbers: Vec::new(),
         };
         self.report.push(finding, self.limit);
     }
@@ -196,6 +197,15 @@ impl Checker<'_> {
             (code, message.into()),
             offset,
         );
+    }
+
+    /// Adds the numbers that the finding before speaks of, if that was kept.
+    fn numbers(&mut self, numbers: &[(&'static str, u64)]) {
+        if self.report.suppressed == 0
+            && let Some(finding) = self.report.findings.last_mut()
+        {
+            finding.numbers = numbers.to_vec();
+        }
     }
 
     /// Notes `times` references to the clusters of a range; false, with a finding at `from`, when
@@ -218,6 +228,7 @@ impl Checker<'_> {
             let message =
                 format!("it refers to {len} bytes at {offset:#x}, past the end of the file");
             self.corrupt(section, "outside-the-file", message, from);
+            self.numbers(&[("offset", offset), ("length", len)]);
             return false;
         };
         for cluster in offset / self.cluster..end.div_ceil(self.cluster) {
@@ -295,5 +306,6 @@ fn damage(
         message: message.into(),
         reference,
         offset,
+        numbers: Vec::new(),
     })
 }

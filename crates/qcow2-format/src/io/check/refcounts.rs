@@ -219,11 +219,17 @@ impl Checker<'_> {
         let end = offset.saturating_add(self.cluster);
         self.report.image_end_offset = self.report.image_end_offset.max(end);
         let counted = u64::from(counted);
+        let numbers = [
+            ("cluster", cluster),
+            ("refcount", stored),
+            ("references", counted),
+        ];
         let of = self.structure(offset, counted);
         if stored < counted {
             let what = of.map_or_else(String::new, |name| format!("; it is {name}'s"));
             let message = format!("the refcount is {stored}, references are {counted}{what}");
             self.corrupt("refcounts", "refcount-low", message, offset);
+            self.numbers(&numbers);
             return;
         }
         if let Some(name) = of {
@@ -234,6 +240,7 @@ impl Checker<'_> {
             let message = format!("the refcount is {stored}, references are {counted}");
             let breach = ("refcount-high", message.into());
             self.push(Severity::Leak, "refcounts", breach, offset);
+            self.numbers(&numbers);
         }
     }
 
