@@ -53,6 +53,7 @@ mod raw;
 mod salvage;
 mod storage;
 mod sync;
+mod window;
 mod zeros;
 
 pub use bulk::{BulkOptions, BulkSink, bulk_copy};
@@ -80,4 +81,5 @@ pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
     ReadOnlyStorage, Storage, StorageExt, SyncKind, WindowStorage,
 };
+pub use window::DiskWindow;
 pub use zeros::{first_nonzero, is_zero, nonzero_runs};

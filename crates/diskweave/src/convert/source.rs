@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use blockdev_chain::Chain;
 use blockdev_core::{
-    BlockDevice, Concat, Error, ErrorKind, HostFile, Layer, Lost, Result, Salvage, Storage,
+    BlockDevice, Concat, DiskWindow, Error, ErrorKind, HostFile, Layer, Lost, Result, Salvage,
+    Storage,
 };
 
 /// A disk to be written out: made from a [`Chain`], or from several.
@@ -30,6 +31,7 @@ pub struct Source<'a> {
 enum Disk<'a> {
     One(&'a Chain),
     Several(Concat<'a>),
+    Part(DiskWindow<'a>),
 }
 
 impl<'a> From<&'a Chain> for Source<'a> {
@@ -61,6 +63,18 @@ impl<'a> Source<'a> {
         })
     }
 
+    /// `len` bytes of `disk` from byte `start`, with zeros for what is past its end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when they would be too long a disk: see [`DiskWindow`].
+    pub fn part_of(disk: &'a Chain, start: u64, len: u64) -> Result<Self> {
+        Ok(Self {
+            chains: vec![disk],
+            disk: Disk::Part(DiskWindow::new(disk, start, len)?),
+            salvage: None,
+        })
+    }
+
     /// Takes zeros for what cannot be read, and tells in `lost` what that was, also where the whole
     /// fails for another reason: see [`Salvage`].
     #[must_use]
@@ -79,6 +93,7 @@ impl<'a> Source<'a> {
         match &self.disk {
             Disk::One(chain) => *chain,
             Disk::Several(disks) => disks,
+            Disk::Part(part) => part,
         }
     }
 
