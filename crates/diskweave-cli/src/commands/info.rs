@@ -167,7 +167,11 @@ impl Image {
             }],
             snapshots: qcow2_facts::snapshots(layer)?,
             backing_filename_format: parent.and_then(|parent| parent.format.clone()),
-            virtual_size: info.virtual_size,
+            virtual_size: match facts {
+                Facts::All => info.virtual_size,
+                // Raw disks too.
+                Facts::OfQemu => info.virtual_size.next_multiple_of(512),
+            },
             filename,
             cluster_size: info.block_size,
             format: info.format,

@@ -55,7 +55,11 @@ pub(crate) fn snapshots(layer: &dyn Layer) -> Result<Vec<Snapshot>> {
 /// A snapshot as JSON tells of it.
 pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
     const NANOSECONDS: u64 = 1_000_000_000;
-    let mut value = json!({
+    let mut value = json!({});
+    if let Some(count) = snapshot.icount {
+        value["icount"] = count.into();
+    }
+    let rest = json!({
         "vm-clock-nsec": snapshot.vm_clock_nsec % NANOSECONDS,
         "name": snapshot.name,
         "date-sec": snapshot.date_sec,
@@ -64,8 +68,8 @@ pub(crate) fn snapshot(snapshot: &Snapshot) -> Value {
         "id": snapshot.id,
         "vm-state-size": snapshot.vm_state_size,
     });
-    if let Some(count) = snapshot.icount {
-        value["icount"] = count.into();
+    if let (Value::Object(value), Value::Object(rest)) = (&mut value, rest) {
+        value.extend(rest);
     }
     value
 }
