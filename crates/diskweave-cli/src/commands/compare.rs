@@ -1,6 +1,7 @@
 //! `compare`: the exit code is the answer.
 
-use diskweave::core::BlockDevice;
+use diskweave::chain::Chain;
+use diskweave::core::{BlockDevice, Result as CoreResult};
 use diskweave::{Comparison, NoProgress, Progress};
 
 use super::shown;
@@ -11,7 +12,7 @@ use crate::output::progress;
 
 const SAME: u8 = 0;
 const DIFFERENT: u8 = 1;
-const FAILED: u8 = 2;
+pub(crate) const FAILED: u8 = 2;
 
 const SIZES: &str = "Warning: Image size mismatch!";
 
@@ -30,12 +31,27 @@ pub(crate) fn run(args: &Compare) -> Result<u8, Failure> {
     } else {
         Box::new(NoProgress)
     };
-    let result = diskweave::compare(&first, &second, args.strict, &*watcher);
-    drop(watcher);
     let both = format!("{} and {}", shown(&args.first), shown(&args.second));
-    let result = result.map_err(|e| Failure::about(both, e).with_code(FAILED))?;
+    show(&first, &second, args.strict, args.quiet, &*watcher)
+        .map_err(|e| Failure::about(both, e).with_code(FAILED))?
+}
+
+/// Compares two disks and tells how it came out, if not `quiet`. Gives the exit code; the outer error is one
+/// of comparing, the inner one of telling.
+pub(crate) fn show(
+    first: &Chain,
+    second: &Chain,
+    strict: bool,
+    quiet: bool,
+    watcher: &dyn Progress,
+) -> CoreResult<Result<u8, Failure>> {
+    let result = diskweave::compare(first, second, strict, watcher)?;
+    Ok(tell(result, first, second, quiet))
+}
+
+fn tell(result: Comparison, first: &Chain, second: &Chain, quiet: bool) -> Result<u8, Failure> {
     let say = |text: &str| {
-        if args.quiet {
+        if quiet {
             return Ok(());
         }
         print(&format!("{text}\n")).map_err(|failure| failure.or_code(FAILED))

@@ -3,9 +3,10 @@
 use std::io::{BufWriter, Write, stdout};
 use std::path::Path;
 
-use diskweave::chain::LayerInfo;
+use diskweave::chain::{Chain, LayerInfo};
 use diskweave::core::{BlockDevice, Extent, ExtentKind, HostFile, HostPlace, Result as CoreResult};
 
+use super::info::Facts;
 use super::shown;
 use crate::args::{Map, Output};
 use crate::failure::Failure;
@@ -18,20 +19,50 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
     if let Some(problem) = problem {
         return Err(about(problem));
     }
-    let files: Vec<Files> = chain.links().map(|link| Files::of(&link)).collect();
+    let length = args.max_length.unwrap_or(u64::MAX);
+    let part = (args.start_offset, length);
+    show(&chain, part, args.output, Facts::All).map_err(about)??;
+    Ok(0)
+}
+
+/// Tells of the bytes from an offset, so many of them. The outer error is one of reading, the inner one of
+/// telling.
+pub(crate) fn show(
+    chain: &Chain,
+    (start, length): (u64, u64),
+    output: Output,
+    facts: Facts,
+) -> CoreResult<Result<(), Failure>> {
     let mut out = BufWriter::new(stdout().lock());
+    let told = tell(chain, (start, length), output, facts, &mut out);
+    match (told, out.flush()) {
+        (Ok(Ok(())), Err(error)) => Ok(Err(error.into())),
+        (told, _) => told,
+    }
+}
+
+fn tell(
+    chain: &Chain,
+    (start, length): (u64, u64),
+    output: Output,
+    facts: Facts,
+    out: &mut impl Write,
+) -> CoreResult<Result<(), Failure>> {
+    let files: Vec<Files> = chain.links().map(|link| Files::of(&link)).collect();
+    let whole = length == u64::MAX;
     let mut lines = 0;
-    if args.output == Output::Human {
-        writeln!(
+    if output == Output::Human
+        && let Err(error) = writeln!(
             out,
             "{:<16}{:<16}{:<16}File",
             "Offset", "Length", "Mapped to"
-        )?;
+        )
+    {
+        return Ok(Err(error.into()));
     }
-    let length = args.max_length.unwrap_or(u64::MAX);
-    let mut extents = chain.extents(args.start_offset, length).peekable();
+    let mut extents = chain.extents(start, length).peekable();
     while let Some(extent) = extents.next() {
-        let (start, mut extent) = extent.map_err(about)?;
+        let (start, mut extent) = extent?;
         // To whoever looks at a map, packed clusters side by side are one run.
         let packed = |next: &Extent| {
             extent.kind == ExtentKind::Compressed
@@ -43,23 +74,43 @@ pub(crate) fn run(args: &Map) -> Result<u8, Failure> {
             further += next.len;
         }
         extent.len += further;
-        match args.output {
+        if facts == Facts::OfQemu && whole && start + extent.len == chain.size() {
+            // QEMU counts raw disks in whole sectors.
+            extent.len = chain.size().next_multiple_of(512) - start;
+        }
+        let line = match output {
             Output::Json => {
-                out.write_all(if lines == 0 { b"[" } else { b",\n" })?;
-                write!(out, "{}", as_json(start, &extent, chain.is_detached()))?;
+                let before = if lines == 0 { "[" } else { ",\n" };
+                let object = as_json(start, &extent, chain.is_detached());
+                write!(out, "{before}{object}").map_err(Failure::from)
             }
             Output::Human => {
                 let depth = usize::try_from(extent.depth).expect("the depth of a layer");
-                as_row(&mut out, start, &extent, &files[depth])?;
+                as_row(out, start, &extent, &files[depth])
             }
+        };
+        if line.is_err() {
+            return Ok(line);
         }
         lines += 1;
     }
-    if args.output == Output::Json {
-        writeln!(out, "{}", if lines == 0 { "[]" } else { "]" })?;
+    if output == Output::Human {
+        return Ok(Ok(()));
     }
-    out.flush()?;
-    Ok(0)
+    let end = match (lines, facts) {
+        (0, Facts::OfQemu) => format!("[{}]\n", nothing(start)),
+        (0, Facts::All) => "[]\n".into(),
+        _ => "]\n".into(),
+    };
+    Ok(out.write_all(end.as_bytes()).map_err(Failure::from))
+}
+
+/// What `qemu-img map` tells of no bytes at `start`.
+fn nothing(start: u64) -> String {
+    format!(
+        "{{ \"start\": {start}, \"length\": 0, \"depth\": 0, \"present\": false, \"zero\": false, \"data\": \
+         false, \"compressed\": false}}"
+    )
 }
 
 /// The files that a layer's places are in.

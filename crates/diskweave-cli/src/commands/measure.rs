@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::json;
 use crate::output::plain::print;
 
-pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
+pub(crate) fn run(args: &Measure) -> std::result::Result<u8, Failure> {
     let source = match &args.file {
         Some(file) => {
             let mut disk = args.open.disk(file, args.format.as_ref());
@@ -33,13 +33,22 @@ pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
         Some(file) => Failure::about(shown(file), e),
         None => Failure::new(e),
     };
-    let device = source.as_ref().map(|chain| chain as &dyn BlockDevice);
-    let measured = image.measure(size, device).map_err(about)?;
-    let bitmaps = source
-        .as_ref()
-        .map_or(Ok(None), |chain| bitmaps(&image, chain))
-        .map_err(about)?;
-    match args.output {
+    show(&image, size, source.as_ref(), args.output).map_err(about)??;
+    Ok(0)
+}
+
+/// Tells what `image` takes for a disk of `size` bytes, or for `source`. The outer error is one of measuring,
+/// the inner one of telling.
+pub(crate) fn show(
+    image: &NewImage,
+    size: u64,
+    source: Option<&Chain>,
+    output: Output,
+) -> Result<std::result::Result<(), Failure>> {
+    let device = source.map(|chain| chain as &dyn BlockDevice);
+    let measured = image.measure(size, device)?;
+    let bitmaps = source.map_or(Ok(None), |chain| bitmaps(image, chain))?;
+    Ok(match output {
         Output::Json => {
             let mut value = json!({});
             if let Some(bytes) = bitmaps {
@@ -47,7 +56,7 @@ pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
             }
             value["required"] = measured.required.into();
             value["fully-allocated"] = measured.fully_allocated.into();
-            json::print(&value)?;
+            json::print(&value)
         }
         Output::Human => {
             let mut text = format!(
@@ -57,10 +66,9 @@ pub(crate) fn run(args: &Measure) -> Result<u8, Failure> {
             if let Some(bytes) = bitmaps {
                 text += &format!("bitmaps size: {bytes}\n");
             }
-            print(&text)?;
+            print(&text)
         }
-    }
-    Ok(0)
+    })
 }
 
 /// What the source's bitmaps would take in `image`, where both can have any.

@@ -57,6 +57,12 @@ impl Parsed {
         self.options.iter().any(|(name, _)| *name == long)
     }
 
+    /// How often the option called `long` was said.
+    pub(crate) fn count(&self, long: &str) -> usize {
+        let said = self.options.iter().filter(|(name, _)| *name == long);
+        said.count()
+    }
+
     /// The value of the option called `long`; of several the last one counts.
     pub(crate) fn value(&self, long: &str) -> Option<String> {
         self.values(long).pop()
@@ -108,6 +114,10 @@ pub(crate) fn parse(
             letters(speaker, flags, &text[1..], &mut rest, &mut parsed)?;
         } else {
             parsed.operands.push(argument.clone());
+        }
+        // Whoever asks for help has no need to be right in what follows.
+        if parsed.has("help") {
+            break;
         }
     }
     Ok(parsed)

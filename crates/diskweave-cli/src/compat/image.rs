@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use diskweave::chain::Chain;
 use diskweave::core::BlockDevice;
+use diskweave::core::locate::ChainPolicy;
 use diskweave::{OpenDisk, SnapshotName};
 use serde_json::{Map, Value};
 
@@ -57,6 +58,10 @@ impl Named {
 
     /// The image that `said` describes by `KEY=VALUE,…`.
     pub(crate) fn of_options(said: &str, shared: bool) -> Result<Self, Complaint> {
+        if !said.is_empty() && !said.contains('=') {
+            let reason = format!("Cannot find device='{said}' nor node-name='{said}'");
+            return Err(cannot(said, &reason));
+        }
         let options = key_values(said);
         Self::described(said, &options, None, shared)
     }
@@ -69,9 +74,10 @@ impl Named {
     ) -> Result<Self, Complaint> {
         let mut driver = format;
         let mut file = Location::default();
-        let has_file = options
-            .iter()
-            .any(|(key, _)| key == "file" || key.starts_with("file."));
+        let says = |wanted: &str| options.iter().any(|(key, _)| key.starts_with(wanted));
+        if driver.is_none() && !says("driver") && !says("file.") {
+            return Err(cannot(said, "Must specify either driver or file"));
+        }
         for (key, value) in options {
             match &**key {
                 "driver" => driver = Some(value.clone()),
@@ -96,9 +102,6 @@ impl Named {
                         }
                         None => false,
                     };
-                    if !known && driver.is_none() && !has_file {
-                        return Err(cannot(said, "Must specify either driver or file"));
-                    }
                     if !known {
                         let format = driver.as_deref().unwrap_or("raw");
                         let reason =
@@ -117,16 +120,8 @@ impl Named {
             _ => driver,
         };
         let Some(path) = file.name() else {
-            let reason = match (
-                &format,
-                options
-                    .iter()
-                    .any(|(key, _)| key == "file" || key.starts_with("file.")),
-            ) {
-                (None, false) => "Must specify either driver or file".to_string(),
-                _ => "A block device must be specified for \"file\"".to_string(),
-            };
-            return Err(cannot(said, &reason));
+            let reason = "A block device must be specified for \"file\"";
+            return Err(cannot(said, reason));
         };
         Ok(Self {
             said: said.into(),
@@ -172,20 +167,36 @@ impl Named {
         self.open_by(self.disk()?)
     }
 
-    /// Opens it with all its parents, itself for writing.
-    pub(crate) fn open_writable(&self) -> Result<Chain, Complaint> {
+    /// Opens it alone, for reading.
+    pub(crate) fn open_alone(&self) -> Result<Chain, Complaint> {
+        let disk = self.disk()?.policy(ChainPolicy::Deny);
+        disk.open(&self.path).map_err(|e| self.cannot_open(&e))
+    }
+
+    /// The library's options for it where it is written to.
+    pub(crate) fn disk_to_write(&self) -> Result<OpenDisk, Complaint> {
         if self.shared {
             let reason = "force-share=on can only be used with read-only images";
             return Err(cannot(&self.said, reason));
         }
-        let chain = self.open_by(self.disk()?.writable())?;
+        Ok(self.disk()?.writable())
+    }
+
+    /// Opens it with all its parents, itself for writing.
+    pub(crate) fn open_writable(&self) -> Result<Chain, Complaint> {
+        let chain = self.open_by(self.disk_to_write()?)?;
         self.warn_of_guess(&chain);
         Ok(chain)
     }
 
     /// Warns of what is written to a raw image that was only guessed to be one.
     pub(crate) fn warn_of_guess(&self, chain: &Chain) {
-        if self.format.is_none() && chain.info().format == "raw" {
+        self.warn_if_raw(chain.info().format);
+    }
+
+    /// The same for an image that was found to be of `format`.
+    pub(crate) fn warn_if_raw(&self, format: &str) {
+        if self.format.is_none() && format == "raw" {
             complain(&wording::guessed_raw(&self.said));
         }
     }

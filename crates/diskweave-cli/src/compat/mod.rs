@@ -7,6 +7,7 @@
 //! [`commands`](crate::commands) do.
 
 mod complaint;
+mod findings;
 mod getopt;
 mod image;
 mod options;

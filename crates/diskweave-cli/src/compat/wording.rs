@@ -14,11 +14,14 @@ use diskweave::vhdx::VhdxError;
 /// Why the image at `path` cannot be opened: what follows `Could not open 'NAME': `.
 pub(crate) fn opening(error: &Error, path: &Path) -> String {
     let name = path.display();
-    if let Some(reason) = host(error) {
-        return format!("Could not open '{name}': {reason}");
+    if path.as_os_str().is_empty() {
+        return "The 'file' block driver requires a file name".into();
     }
     if path.is_dir() {
         return format!("'file' driver requires '{name}' to be a regular file");
+    }
+    if let Some(reason) = host(error) {
+        return format!("Could not open '{name}': {reason}");
     }
     if error.kind() == ErrorKind::Locked {
         return format!(
@@ -86,6 +89,39 @@ fn lock(error: &Error) -> &'static str {
     }
 }
 
+/// Why the image at `path` cannot be made.
+pub(crate) fn creating(error: &Error, path: &str) -> String {
+    if let Some(reason) = host(error) {
+        return format!("Could not create '{path}': {reason}");
+    }
+    let own = error.kind() == ErrorKind::InvalidInput && error.message().contains("source is read");
+    if own || error.kind() == ErrorKind::Locked {
+        return format!(
+            "Failed to get \"write\" lock\nIs another process using the image [{path}]?"
+        );
+    }
+    error.to_string()
+}
+
+/// Whether QEMU knows images of `format`, made here or not.
+pub(crate) fn is_known_format(format: &str) -> bool {
+    const OTHERS: [&str; 12] = [
+        "vmdk",
+        "vdi",
+        "vpc",
+        "qcow",
+        "qed",
+        "luks",
+        "parallels",
+        "bochs",
+        "cloop",
+        "dmg",
+        "vvfat",
+        "blkdebug",
+    ];
+    diskweave::driver(format).is_some() || OTHERS.contains(&format)
+}
+
 /// What QEMU says to whoever writes to an image that was guessed to be raw.
 pub(crate) fn guessed_raw(name: &str) -> String {
     format!(
@@ -99,9 +135,40 @@ fn qcow2(error: &Qcow2Error) -> Option<String> {
     Some(match error {
         Qcow2Error::NotQcow2 => "Image is not in qcow2 format".into(),
         Qcow2Error::Version { found } => format!("Unsupported qcow2 version {found}"),
-        Qcow2Error::UnknownFeatures { names } => format!("Unsupported qcow2 feature(s): {names}"),
+        Qcow2Error::UnknownFeatures { names } => {
+            let names = unknown_bits(names).unwrap_or_else(|| names.clone());
+            format!("Unsupported qcow2 feature(s): {names}")
+        }
+        Qcow2Error::CompressionType { found } => {
+            format!("qcow2: unknown compression type: {found}")
+        }
+        Qcow2Error::Field { field, found, .. } => match *field {
+            "cluster_bits" => format!("Unsupported cluster size: 2^{found}"),
+            "refcount_order" => {
+                "Reference count entry width too large; may not exceed 64 bits".into()
+            }
+            "header_length" | "length of the file" => "qcow2 header too short".into(),
+            "l1_table_offset" => "Active L1 table offset invalid".into(),
+            "refcount_table_offset" => "Reference count table offset invalid".into(),
+            "snapshots_offset" => "Snapshot table offset invalid".into(),
+            "l1_size" => "L1 table is too small".into(),
+            _ => return None,
+        },
+        Qcow2Error::Limit {
+            field: "l1_size", ..
+        } => "Active L1 table too large".into(),
         _ => return None,
     })
+}
+
+/// Features that have no name in the image, as the number that their bits make.
+fn unknown_bits(names: &str) -> Option<String> {
+    let bits = names.split(", ").map(|name| {
+        let bit: u32 = name.strip_prefix("bit ")?.parse().ok()?;
+        1_u64.checked_shl(bit)
+    });
+    let mask = bits.sum::<Option<u64>>()?;
+    Some(format!("Unknown incompatible feature: {mask:x}"))
 }
 
 fn vhdx(error: &VhdxError) -> Option<String> {

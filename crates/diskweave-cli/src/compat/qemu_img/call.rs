@@ -5,13 +5,14 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Mutex;
 
-use diskweave::{NoProgress, Progress};
+use diskweave::{NoProgress, Progress, SnapshotName};
 
 use crate::args::Output;
 use crate::compat::complaint::Complaint;
 use crate::compat::getopt::{Flag, Parsed};
 use crate::compat::image::{Named, key_values};
 use crate::compat::name_of;
+use crate::snapshot_name;
 
 /// Options that many verbs have.
 pub(super) const QUIET: Flag = Flag::switch('q', "quiet");
@@ -20,9 +21,15 @@ pub(super) const FORMAT: Flag = Flag::value('f', "format");
 pub(super) const IMAGE_OPTS: Flag = Flag::switch(' ', "image-opts").long_only();
 pub(super) const FORCE_SHARE: Flag = Flag::switch('U', "force-share");
 pub(super) const OBJECT: Flag = Flag::value(' ', "object").long_only();
+pub(super) const CACHE: Flag = Flag::value('T', "cache");
+pub(super) const OPTIONS: Flag = Flag::value('o', "options");
+pub(super) const SNAPSHOT: Flag = Flag::value('l', "snapshot");
 pub(super) const OUTPUT: Flag = Flag::value(' ', "output").long_only();
 
-const CACHE_MODES: [&str; 6] = [
+/// The most that QEMU takes for a place in a disk.
+pub(super) const MOST: u64 = i64::MAX as u64;
+
+pub(super) const CACHE_MODES: [&str; 6] = [
     "none",
     "off",
     "directsync",
@@ -156,10 +163,39 @@ impl Call {
             .transpose()
     }
 
+    /// The value of `option`, a plain number from `least` to `most`, which is spoken of as `what`.
+    pub(super) fn count(
+        &self,
+        option: &str,
+        what: &str,
+        least: u64,
+        most: u64,
+    ) -> Result<Option<u64>, Complaint> {
+        let text = self.said.value(option);
+        text.map(|text| plain_number(&text, what, least, most))
+            .transpose()
+    }
+
+    /// The internal snapshot that is meant, if one is.
+    pub(super) fn snapshot(&self) -> Result<Option<SnapshotName>, Complaint> {
+        let text = self.said.value("snapshot");
+        text.map(|text| snapshot_name::parse(&text).map_err(Complaint::new))
+            .transpose()
+    }
+
     /// Shows how far it is on standard output, if that was asked for.
     pub(super) fn progress(&self) -> Box<dyn Progress> {
+        self.progress_by(1.0, PercentEnd::Whole)
+    }
+
+    /// The same each time it has become `step` hundredths more, ending as `end` says.
+    pub(super) fn progress_by(&self, step: f64, end: PercentEnd) -> Box<dyn Progress> {
         match self.said.has("progress") && !self.quiet() {
-            true => Box::<Percent>::default(),
+            true => Box::new(Percent {
+                step,
+                end,
+                shown: Mutex::default(),
+            }),
             false => Box::new(NoProgress),
         }
     }
@@ -178,6 +214,21 @@ pub(super) fn number(text: &str, what: &str, least: u64, most: u64) -> Result<u6
             Err(Complaint::new(text))
         }
     }
+}
+
+/// `text` as a number from `least` to `most`, without a unit, which is spoken of as `what`.
+pub(super) fn plain_number(
+    text: &str,
+    what: &str,
+    least: u64,
+    most: u64,
+) -> Result<u64, Complaint> {
+    let hexadecimal = text.trim_start().to_ascii_lowercase().starts_with("0x");
+    if text.ends_with(|c: char| c.is_ascii_alphabetic()) && !hexadecimal {
+        let text = format!("Invalid {what} specified: '{text}'.");
+        return Err(Complaint::new(text));
+    }
+    number(text, what, least, most)
 }
 
 /// What a size that somebody wrote comes to.
@@ -247,21 +298,34 @@ pub(crate) fn parse_size(text: &str) -> Size {
     }
 }
 
-/// `    (12.34/100%)` and back to the line's beginning, each time it has become another hundredth.
-#[derive(Default)]
-struct Percent(Mutex<Shown>);
+/// How progress comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PercentEnd {
+    /// All of it is done.
+    Whole,
+    /// The line ends as it is.
+    Line,
+}
+
+/// `    (12.34/100%)` and back to the line's beginning, each time it has become so much more.
+struct Percent {
+    /// In hundredths.
+    step: f64,
+    end: PercentEnd,
+    shown: Mutex<Shown>,
+}
 
 #[derive(Default)]
 struct Shown {
     total: u64,
     done: u64,
-    hundredths: Option<u64>,
+    percent: Option<f64>,
 }
 
 impl Percent {
     fn show(&self, change: impl FnOnce(&mut Shown)) {
         let mut shown = self
-            .0
+            .shown
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut shown);
@@ -271,11 +335,13 @@ impl Percent {
             #[allow(clippy::cast_precision_loss)]
             total => shown.done as f64 * 100.0 / total as f64,
         };
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let hundredths = percent as u64;
-        if shown.hundredths.replace(hundredths) == Some(hundredths) {
+        let whole = shown.total > 0 && shown.done >= shown.total;
+        if let Some(last) = shown.percent
+            && (percent - last < self.step && !(whole && last < percent))
+        {
             return;
         }
+        shown.percent = Some(percent);
         // Whoever closed the output is not to be told.
         let mut out = io::stdout().lock();
         let _ = write!(out, "    ({percent:.2}/100%)\r");
@@ -299,7 +365,10 @@ impl Progress for Percent {
 impl Drop for Percent {
     fn drop(&mut self) {
         let mut out = io::stdout().lock();
-        let _ = write!(out, "    (100.00/100%)\r\n");
+        let _ = match self.end {
+            PercentEnd::Whole => write!(out, "    (100.00/100%)\r\n"),
+            PercentEnd::Line => writeln!(out),
+        };
         let _ = out.flush();
     }
 }

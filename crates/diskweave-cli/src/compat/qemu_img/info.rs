@@ -14,8 +14,8 @@ pub(super) const FLAGS: &[Flag] = &[
     IMAGE_OPTS,
     Flag::switch('b', "backing-chain"),
     FORCE_SHARE,
-    OBJECT,
     OUTPUT,
+    OBJECT,
 ];
 
 pub(super) fn run(call: &Call) -> Result<u8, Complaint> {

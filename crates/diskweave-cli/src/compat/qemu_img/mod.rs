@@ -1,13 +1,21 @@
 //! `qemu-img`: one verb a file.
 
 mod amend;
+mod bench;
+mod bitmap;
 mod call;
+mod check;
 mod commit;
+mod compare;
 mod convert;
 mod create;
+mod dd;
 mod info;
+mod map;
+mod measure;
 mod rebase;
 mod resize;
+mod snapshot;
 
 use std::ffi::OsString;
 
@@ -35,10 +43,34 @@ const VERBS: &[Verb] = &[
         run: amend::run,
     },
     Verb {
+        name: "bench",
+        about: "time so many requests",
+        flags: bench::FLAGS,
+        run: bench::run,
+    },
+    Verb {
+        name: "bitmap",
+        about: "change bitmaps, which is refused",
+        flags: bitmap::FLAGS,
+        run: bitmap::run,
+    },
+    Verb {
+        name: "check",
+        about: "check an image, and repair it",
+        flags: check::FLAGS,
+        run: check::run,
+    },
+    Verb {
         name: "commit",
         about: "move what an image holds into one of its parents",
         flags: commit::FLAGS,
         run: commit::run,
+    },
+    Verb {
+        name: "compare",
+        about: "compare what two disks read",
+        flags: compare::FLAGS,
+        run: compare::run,
     },
     Verb {
         name: "convert",
@@ -53,10 +85,28 @@ const VERBS: &[Verb] = &[
         run: create::run,
     },
     Verb {
+        name: "dd",
+        about: "write a part of a disk out as another image",
+        flags: dd::FLAGS,
+        run: dd::run,
+    },
+    Verb {
         name: "info",
         about: "tell what an image is",
         flags: info::FLAGS,
         run: info::run,
+    },
+    Verb {
+        name: "map",
+        about: "tell what each part of a disk is, and where it is stored",
+        flags: map::FLAGS,
+        run: map::run,
+    },
+    Verb {
+        name: "measure",
+        about: "tell how much space an image will take",
+        flags: measure::FLAGS,
+        run: measure::run,
     },
     Verb {
         name: "rebase",
@@ -69,6 +119,12 @@ const VERBS: &[Verb] = &[
         about: "give a disk another size",
         flags: resize::FLAGS,
         run: resize::run,
+    },
+    Verb {
+        name: "snapshot",
+        about: "list, take, apply or delete internal snapshots",
+        flags: snapshot::FLAGS,
+        run: snapshot::run,
     },
 ];
 
