@@ -1,0 +1,11 @@
+//! `amend`.
+
+use super::table::Table;
+
+pub(crate) fn table() -> Table {
+    let mut table = Table::new("amend");
+    table
+        .given(&["img create -qf qcow2 a 1M"])
+        .case("no-name", "amend");
+    table
+}

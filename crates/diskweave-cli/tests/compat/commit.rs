@@ -1,0 +1,11 @@
+//! `commit`.
+
+use super::table::Table;
+
+pub(crate) fn table() -> Table {
+    let mut table = Table::new("commit");
+    table
+        .given(&["img create -qf qcow2 a 1M"])
+        .case("no-name", "commit");
+    table
+}

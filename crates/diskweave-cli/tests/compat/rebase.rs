@@ -1,0 +1,11 @@
+//! `rebase`.
+
+use super::table::Table;
+
+pub(crate) fn table() -> Table {
+    let mut table = Table::new("rebase");
+    table
+        .given(&["img create -qf qcow2 a 1M"])
+        .case("no-name", "rebase");
+    table
+}
