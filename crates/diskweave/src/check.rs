@@ -24,6 +24,8 @@ pub struct Repaired {
     pub before: CheckReport,
     /// The check after.
     pub after: CheckReport,
+    /// What was made right, as far as the format tells.
+    pub mended: CheckReport,
 }
 
 /// Repairs the image at `path`, by itself, where that takes no guess; with `leaks_only` nothing but
@@ -37,11 +39,12 @@ pub fn repair(path: impl AsRef<Path>, open: &OpenDisk, leaks_only: bool) -> Resu
     let file = writable.open_file(path.as_ref())?;
     let format = file.driver.name();
     let options = writable.core_options();
-    let (before, after) = registry::repair(format, file.storage, options, leaks_only)?;
+    let (before, after, mended) = registry::repair(format, file.storage, options, leaks_only)?;
     Ok(Repaired {
         format,
         before,
         after,
+        mended,
     })
 }
 

@@ -147,13 +147,13 @@ pub fn change_snapshot(disk: &mut Chain, change: &SnapshotChange) -> Result<()> 
 }
 
 /// Repairs what can be repaired without a guess; `leaks_only` leaves everything else as it is. Gives
-/// the checks before and after.
+/// the checks before and after, and what was made right as far as the format tells.
 pub(crate) fn repair(
     format: &str,
     storage: Arc<dyn Storage>,
     options: &OpenOptions,
     leaks_only: bool,
-) -> Result<(CheckReport, CheckReport)> {
+) -> Result<(CheckReport, CheckReport, CheckReport)> {
     #[cfg(feature = "qcow2")]
     if format == qcow2_format::Qcow2Driver.name() {
         let what = if leaks_only {
@@ -162,17 +162,17 @@ pub(crate) fn repair(
             qcow2_format::Repair::All
         };
         let repaired = qcow2_format::repair(storage, options, what)?;
-        return Ok((repaired.before, repaired.after));
+        return Ok((repaired.before, repaired.after, repaired.mended));
     }
     #[cfg(feature = "vhdx")]
     if format == vhdx_format::VhdxDriver.name() {
         if leaks_only {
             // Every block that is not in the BAT is free, so nothing leaks.
             let report = vhdx_format::check(storage, options)?;
-            return Ok((report.clone(), report));
+            return Ok((report.clone(), report, CheckReport::default()));
         }
         let repaired = vhdx_format::repair(storage, options)?;
-        return Ok((repaired.before, repaired.after));
+        return Ok((repaired.before, repaired.after, CheckReport::default()));
     }
     let _ = (storage, options, leaks_only);
     Err(not_by(format, "repair"))

@@ -2,21 +2,24 @@
 //!
 //! ```text
 //!   1  references counted                       nothing changed
-//!   2  new refcount blocks and table, behind everything that is in use
-//!   ── barrier ── header names them ── barrier ──
+//!   2  where every cluster in use is counted at all, refcounts in their places
+//!      else new refcount blocks and table, behind everything that is in use
+//!      ── barrier ── header names them
+//!   ── barrier ──
 //!   3  COPIED flags set and cleared
 //!   ── barrier ──
 //!   4  the image is no longer dirty, no longer corrupt
 //! ```
 //!
-//! A crash before the header's change leaves the image as it was; after it, one that is repaired
-//! again.
+//! A crash leaves the image as it was or one that is repaired again: each refcount is the old one or the right
+//! one, and new blocks and table are none before the header names them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use blockdev_core::{
-    CheckReport, Error, ErrorKind, OpenOptions, PageCache, Result, Storage, SyncKind,
+    CheckReport, Error, ErrorKind, Finding, OpenOptions, PageCache, Result, Severity, Storage,
+    SyncKind,
 };
 
 use super::check::{Counted, check, references};
@@ -40,7 +43,7 @@ const MOST_PENDING: usize = 1024;
 /// What to repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
-    /// Space that nothing refers to, in an image that has no other fault.
+    /// Space that nothing refers to, in an image whose references are all told and counted.
     Leaks,
     /// Everything that can be repaired without a guess: refcounts, their table and blocks, COPIED
     /// flags, the dirty and the corrupt bit.
@@ -54,6 +57,9 @@ pub struct Repaired {
     pub before: CheckReport,
     /// The check after.
     pub after: CheckReport,
+    /// What was made right, in the order in which it was. Where refcounts were written anew, what held them
+    /// before is noted as well (`refcounts-moved`).
+    pub mended: CheckReport,
 }
 
 /// Repairs the qcow2 file in `storage`, which nobody else has open.
@@ -66,26 +72,106 @@ pub struct Repaired {
 /// refcount's width can say or memory allows to count, and those of writing.
 pub fn repair(storage: Arc<dyn Storage>, options: &OpenOptions, what: Repair) -> Result<Repaired> {
     let before = check(Arc::clone(&storage), options)?;
+    let mut mended = CheckReport::default();
     let unchanged = |before: CheckReport| {
-        let after = before.clone();
-        Ok(Repaired { before, after })
+        Ok(Repaired {
+            after: before.clone(),
+            before,
+            mended: CheckReport::default(),
+        })
     };
     let Ok(first) = load(&*storage, options) else {
         return unchanged(before);
     };
     let marked = first.header.is_dirty() || first.header.is_corrupt();
+    let mut counted = references(&*storage, options, &first, true)?;
+    let in_place =
+        !counted.structure_wrong && counts_everything(&storage, &first, &counted.counts)?;
+    let limit = options.limits.check_findings;
+    let mut noted = Mended {
+        report: &mut mended,
+        limit,
+    };
     match what {
-        Repair::All if marked || before.corruptions > 0 => {
-            rebuild(&storage, &first, options)?;
+        Repair::All if !(marked || before.corruptions > 0 || before.leaks > 0) => {
+            return unchanged(before);
         }
-        _ if before.leaks > 0 && before.corruptions == 0 => lower_leaks(&storage, &first, options)?,
-        _ => return unchanged(before),
+        Repair::All if in_place => {
+            settle(
+                &storage,
+                &first,
+                &mut counted.counts,
+                Settle::All,
+                &mut noted,
+            )?;
+            set_copied(&storage, &first.header, &mut counted.counts, &mut noted)?;
+        }
+        Repair::All => rebuild(&storage, &first, options, &mut noted)?,
+        Repair::Leaks if before.leaks > 0 && counted.wrong.is_none() && in_place => {
+            settle(
+                &storage,
+                &first,
+                &mut counted.counts,
+                Settle::Leaks,
+                &mut noted,
+            )?;
+        }
+        Repair::Leaks => return unchanged(before),
     }
     let after = check(Arc::clone(&storage), options)?;
     if what == Repair::All && marked && after.corruptions == 0 {
         clear_marks(&*storage, &first.header)?;
     }
-    Ok(Repaired { before, after })
+    Ok(Repaired {
+        before,
+        after,
+        mended,
+    })
+}
+
+/// What is made right, noted down.
+struct Mended<'a> {
+    report: &'a mut CheckReport,
+    limit: usize,
+}
+
+impl Mended<'_> {
+    fn note(
+        &mut self,
+        (severity, section, code): (Severity, &'static str, &'static str),
+        message: String,
+        offset: u64,
+        numbers: &[(&'static str, u64)],
+    ) {
+        let finding = Finding {
+            severity,
+            section,
+            code,
+            message: message.into(),
+            reference: "qcow2: Host cluster management",
+            offset: Some(offset),
+            numbers: numbers.to_vec(),
+        };
+        self.report.push(finding, self.limit);
+    }
+
+    /// A COPIED flag of an entry at `place`, the `index`th of its table, whose cluster is referred to so often.
+    fn note_flag(
+        &mut self,
+        section: &'static str,
+        (entry, index): (u64, u64),
+        referred: u32,
+        place: u64,
+    ) {
+        let message = format!("the COPIED flag was wrong: references are {referred}");
+        let numbers = [
+            ("entry", entry),
+            ("index", index),
+            ("refcount", referred.into()),
+        ];
+        let what = (Severity::Corruption, section, "copied-flag");
+        self.note(what, message, place, &numbers);
+    }
 }
 
 /// Brings an image that was not closed cleanly to where it can be written to.
@@ -102,13 +188,60 @@ pub(crate) fn recover(
         let text = format!("the image was not closed cleanly, and is damaged besides: {finding}");
         return Err(Error::new(ErrorKind::Corrupt, text));
     }
-    rebuild(storage, first, options)?;
+    count_anew(storage, first, first.header.refcount_order, options)?;
     clear_marks(&**storage, &first.header)
 }
 
 /// Writes new refcounts and has the header name them.
-fn rebuild(storage: &Arc<dyn Storage>, first: &FirstCluster, options: &OpenOptions) -> Result<()> {
-    count_anew(storage, first, first.header.refcount_order, options)
+fn rebuild(
+    storage: &Arc<dyn Storage>,
+    first: &FirstCluster,
+    options: &OpenOptions,
+    mended: &mut Mended<'_>,
+) -> Result<()> {
+    let header = &first.header;
+    let cluster = header.cluster_size();
+    let file_len = storage.len()?;
+    let all = references(&**storage, options, first, true)?.counts;
+    let refcounts = Refcounts::new(header);
+    let pages = Pages::new(Arc::clone(storage), &PageCache::new(1 << 20));
+    let stored = |index: u64| refcounts.of(&pages, index).unwrap_or(0);
+    for (counted, times) in all.counted(0, u64::MAX) {
+        let (stored, times) = (stored(counted), u64::from(times));
+        if stored < times {
+            let message = format!("the refcount was {stored}, references are {times}");
+            let what = (Severity::Corruption, "refcounts", "refcount-low");
+            let numbers = [
+                ("cluster", counted),
+                ("refcount", stored),
+                ("references", times),
+            ];
+            mended.note(what, message, counted.saturating_mul(cluster), &numbers);
+        }
+    }
+    drop(all);
+    // Where they were kept is free then.
+    let mut counts = references(&**storage, options, first, false)?.counts;
+    let table = header.refcount_table_offset / cluster;
+    let mut old: BTreeSet<u64> =
+        (table..table + u64::from(header.refcount_table_clusters)).collect();
+    for index in 0..file_len.div_ceil(cluster).div_ceil(refcounts.per_block()) {
+        if let Ok(Some(block)) = refcounts.block(&pages, index)
+            && block < file_len
+        {
+            old.insert(block / cluster);
+        }
+    }
+    for place in old {
+        if counts.of(place) == 0 {
+            let stored = stored(place).max(1);
+            let message = format!("cluster {place} held refcounts, which are elsewhere now");
+            let what = (Severity::Note, "refcounts", "refcounts-moved");
+            let numbers = [("cluster", place), ("refcount", stored), ("references", 0)];
+            mended.note(what, message, place.saturating_mul(cluster), &numbers);
+        }
+    }
+    count_anew(storage, first, header.refcount_order, options)
 }
 
 /// Writes new refcounts of `1 << order` bits and has the header name them.
@@ -179,7 +312,12 @@ pub(crate) fn count_anew(
     storage.write_at(&table, table_at)?;
     storage.sync(SyncKind::Data)?;
     name_refcounts(&**storage, header, (table_at, table_clusters), order)?;
-    set_copied(storage, header, &mut counts)
+    let mut unnoted = CheckReport::default();
+    let mut unnoted = Mended {
+        report: &mut unnoted,
+        limit: 0,
+    };
+    set_copied(storage, header, &mut counts, &mut unnoted)
 }
 
 /// Has the header name another refcount table, with another width of refcounts, in one sector.
@@ -206,11 +344,16 @@ fn name_refcounts(
 }
 
 /// Makes the COPIED flags of the active disk say whether a cluster is referred to once.
-fn set_copied(storage: &Arc<dyn Storage>, header: &Header, counts: &mut Counts) -> Result<()> {
+fn set_copied(
+    storage: &Arc<dyn Storage>,
+    header: &Header,
+    counts: &mut Counts,
+    mended: &mut Mended<'_>,
+) -> Result<()> {
     let cluster = header.cluster_size();
     let file_len = storage.len()?;
     let pages = Pages::new(Arc::clone(storage), &PageCache::new(1 << 20));
-    let mut once = |offset: u64| counts.of(offset / cluster) == 1;
+    let mut times = |offset: u64| counts.of(offset / cluster);
     let mut l1 = Words::new(
         header.l1_table_offset,
         u64::from(header.l1_size) * 8,
@@ -222,12 +365,15 @@ fn set_copied(storage: &Arc<dyn Storage>, header: &Header, counts: &mut Counts) 
             if table == 0 || !table.is_multiple_of(cluster) || table >= file_len {
                 continue;
             }
-            let right = L1Entry(entry).with_copied(once(table));
+            let referred = times(table);
+            let right = L1Entry(entry).with_copied(referred == 1);
             if right.0 != entry {
-                pages.write_word(header.l1_table_offset + index * 8, right.0, Stage::Early)?;
+                let place = header.l1_table_offset + index * 8;
+                pages.write_word(place, right.0, Stage::Early)?;
+                mended.note_flag("l1", (entry, index), referred, place);
             }
             if !header.has_data_file() {
-                set_copied_in(&pages, &**storage, header, table, &mut once)?;
+                set_copied_in((&pages, &**storage), header, table, &mut times, mended)?;
             }
             if pages.pending() > MOST_PENDING {
                 write_all(&pages)?;
@@ -239,11 +385,11 @@ fn set_copied(storage: &Arc<dyn Storage>, header: &Header, counts: &mut Counts) 
 }
 
 fn set_copied_in(
-    pages: &Pages,
-    storage: &dyn Storage,
+    (pages, storage): (&Pages, &dyn Storage),
     header: &Header,
     table: u64,
-    once: &mut impl FnMut(u64) -> bool,
+    times: &mut impl FnMut(u64) -> u32,
+    mended: &mut Mended<'_>,
 ) -> Result<()> {
     let cluster = header.cluster_size();
     let width = if header.has_extended_l2() { 2 } else { 1 };
@@ -252,40 +398,87 @@ fn set_copied_in(
         for (index, entry) in (first..).zip(words.entries()).step_by(width) {
             let slot = L2Entry(entry);
             let host = slot.host_offset();
-            let right = if slot.is_compressed() || host == 0 || !host.is_multiple_of(cluster) {
-                L2Entry(entry & !COPIED)
+            let (right, referred) = if slot.is_compressed() || host == 0 {
+                (L2Entry(entry & !COPIED), 0)
             } else {
-                slot.with_copied(once(host))
+                let referred = times(host);
+                (slot.with_copied(referred == 1), referred)
             };
             if right != slot {
-                pages.write_word(table + index * 8, right.0, Stage::Early)?;
+                let place = table + index * 8;
+                pages.write_word(place, right.0, Stage::Early)?;
+                mended.note_flag("l2", (entry, index / width as u64), referred, place);
             }
         }
     }
     Ok(())
 }
 
-/// Lowers refcounts that are higher than the references.
-fn lower_leaks(
+/// Whether a refcount above 0 is kept for every cluster that is referred to, and has room for the references.
+fn counts_everything(
     storage: &Arc<dyn Storage>,
     first: &FirstCluster,
-    options: &OpenOptions,
-) -> Result<()> {
-    let mut counts = references(&**storage, options, first, true)?.counts;
-    complete(&counts)?;
+    counts: &Counts,
+) -> Result<bool> {
+    if counts.is_incomplete() {
+        return Ok(false);
+    }
     let refcounts = Refcounts::new(&first.header);
     let pages = Pages::new(Arc::clone(storage), &PageCache::new(1 << 20));
-    let end = storage.len()?.div_ceil(first.header.cluster_size());
+    for (cluster, times) in counts.counted(0, u64::MAX) {
+        if u64::from(times) > largest(first.header.refcount_order)
+            || refcounts.of(&pages, cluster)? == 0
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Which refcounts are made right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settle {
+    /// Those that are higher than the references.
+    Leaks,
+    All,
+}
+
+/// Makes refcounts say what the references say, in their places.
+fn settle(
+    storage: &Arc<dyn Storage>,
+    first: &FirstCluster,
+    counts: &mut Counts,
+    what: Settle,
+    mended: &mut Mended<'_>,
+) -> Result<()> {
+    complete(counts)?;
+    let refcounts = Refcounts::new(&first.header);
+    let pages = Pages::new(Arc::clone(storage), &PageCache::new(1 << 20));
+    let cluster_size = first.header.cluster_size();
+    let end = storage.len()?.div_ceil(cluster_size);
     let per_block = refcounts.per_block();
     for index in 0..end.div_ceil(per_block) {
         if refcounts.block(&pages, index)?.is_none() {
             continue;
         }
         for cluster in index * per_block..((index + 1) * per_block).min(end) {
-            let counted = counts.of(cluster).into();
-            if refcounts.of(&pages, cluster)? > counted {
-                refcounts.set(&pages, cluster, counted)?;
+            let counted = u64::from(counts.of(cluster));
+            let stored = refcounts.of(&pages, cluster)?;
+            if stored == counted || (stored < counted && what == Settle::Leaks) {
+                continue;
             }
+            refcounts.set(&pages, cluster, counted)?;
+            let kind = match stored < counted {
+                true => (Severity::Corruption, "refcounts", "refcount-low"),
+                false => (Severity::Leak, "refcounts", "refcount-high"),
+            };
+            let message = format!("the refcount was {stored}, references are {counted}");
+            let numbers = [
+                ("cluster", cluster),
+                ("refcount", stored),
+                ("references", counted),
+            ];
+            mended.note(kind, message, cluster * cluster_size, &numbers);
         }
         if pages.pending() > MOST_PENDING {
             write_all(&pages)?;

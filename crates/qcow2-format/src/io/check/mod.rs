@@ -79,6 +79,8 @@ pub fn check(storage: Arc<dyn Storage>, options: &OpenOptions) -> Result<CheckRe
 pub(super) struct Counted {
     pub(super) counts: Counts,
     pub(super) wrong: Option<Finding>,
+    /// The refcount table or its blocks are at fault, or it cannot be told.
+    pub(super) structure_wrong: bool,
 }
 
 /// Counts what refers to each cluster; the refcount table and its blocks only if `all` is set.
@@ -94,12 +96,19 @@ pub(super) fn references(
     if all {
         checker.refcount_table(&first.header)?;
     }
+    let structure_wrong = checker.report.suppressed > 0
+        || checker
+            .report
+            .findings
+            .iter()
+            .any(|finding| finding.section == "refcounts" || finding.code == "refcount-table");
     let findings = checker.report.findings.into_iter();
     let mut wrong = findings.filter(|finding| {
         finding.severity == Severity::Corruption && finding.code != "copied-flag"
     });
     Ok(Counted {
         wrong: wrong.next(),
+        structure_wrong,
         counts: checker.counts,
     })
 }
