@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Sections(Sections),
     /// List, take, apply or delete internal snapshots of an image
     Snapshot(Snapshot),
+    /// List the bitmaps of a qcow2 image
+    Bitmap(Bitmap),
     /// Give a disk another size
     Resize(Resize),
     /// Change what an image is: version, names, type; the disk stays what it reads
@@ -470,6 +472,15 @@ pub(crate) struct Snapshot {
     /// Show nothing but errors
     #[arg(short, long)]
     quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bitmap {
+    #[command(flatten)]
+    pub(crate) image: Image,
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

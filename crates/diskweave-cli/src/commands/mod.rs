@@ -3,6 +3,7 @@
 mod amend;
 mod apply;
 pub(crate) mod bench;
+mod bitmap;
 mod chain;
 pub(crate) mod check;
 mod clone;
@@ -49,6 +50,7 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Check(args) => check::run(args),
         Command::Sections(args) => sections::run(args),
         Command::Snapshot(args) => snapshot::run(args),
+        Command::Bitmap(args) => bitmap::run(args),
         Command::Resize(args) => resize::run(args),
         Command::Amend(args) => amend::run(args),
         Command::Compact(args) => compact::run(args),

@@ -19,7 +19,7 @@ pub(crate) fn of_layer(layer: &dyn Layer) -> Result<Option<Value>> {
         return Ok(Some(facts));
     }
     facts["lazy-refcounts"] = header.has_lazy_refcounts().into();
-    let bitmaps: Vec<Value> = image.bitmaps()?.iter().map(bitmap).collect();
+    let bitmaps = bitmaps(layer)?;
     if !bitmaps.is_empty() {
         facts["bitmaps"] = bitmaps.into();
     }
@@ -33,6 +33,14 @@ pub(crate) fn of_layer(layer: &dyn Layer) -> Result<Option<Value>> {
     facts["corrupt"] = header.is_corrupt().into();
     facts["extended-l2"] = header.has_extended_l2().into();
     Ok(Some(facts))
+}
+
+/// The bitmaps, if `layer` is a qcow2 image that has any.
+pub(crate) fn bitmaps(layer: &dyn Layer) -> Result<Vec<Value>> {
+    match layer.as_any().downcast_ref::<Qcow2Image>() {
+        Some(image) => Ok(image.bitmaps()?.iter().map(bitmap).collect()),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn bitmap(bitmap: &Bitmap) -> Value {
