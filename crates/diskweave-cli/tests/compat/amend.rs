@@ -1,6 +1,8 @@
 //! `amend`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const PROGRESS: &str = "progress is told when there is more of it, and counts other steps";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("amend");
@@ -38,6 +40,7 @@ pub(crate) fn table() -> Table {
         )
         .leaves("qcow2", "child")
         .case("data-file", "amend -o data_file=moved external")
+        .leaves("facts", "external")
         .case(
             "version-and-lazy",
             "amend -o compat=0.10,lazy_refcounts=on a",
@@ -61,6 +64,7 @@ pub(crate) fn table() -> Table {
         .case("format-unknown", "amend -f zzz -o compat=1.1 a")
         .case("cache-unknown", "amend -t foo -o compat=1.1 a")
         .case("progress", "amend -p -o compat=0.10 a")
+        .differs(What::Stdout, PROGRESS)
         .leaves("qcow2", "a")
         .case("unknown-option", "amend --nosuch a");
     table

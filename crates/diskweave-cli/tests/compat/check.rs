@@ -1,6 +1,16 @@
 //! `check`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const END: &str = "refcounts that are written anew lie behind everything that is in the file, not in space that is \
+                   taken to be free in it";
+const NO_TABLE: &str =
+    "what cannot be a table, as it does not begin with a cluster, is not read as one";
+const DOUBTFUL: &str = "leaks are given up where every reference is told: behind an entry that makes no sense may be \
+                        what nothing else refers to";
+const OWN_WORDS: &str =
+    "faults of a VHDX are told in this program's words, with their place and rule";
+const LOG: &str = "an image with a log is checked as the log leaves it, which is done in memory";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("check");
@@ -98,11 +108,14 @@ fn damaged(table: &mut Table) {
         .case("leak-json", "check --output json disk.qcow2")
         .case("leak-quiet", "check -q disk.qcow2")
         .case("leak-mended", "check -r leaks disk.qcow2")
+        .leaves("qcow2", "disk.qcow2")
         .case("leak-mended-with-all", "check -r all disk.qcow2")
+        .leaves("qcow2", "disk.qcow2")
         .case(
             "leak-mended-json",
             "check -r leaks --output json disk.qcow2",
         )
+        .leaves("qcow2", "disk.qcow2")
         .given(&["corpus q-refcount-shared-cluster"])
         .case("shared-cluster", "check disk.qcow2")
         .case("shared-cluster-json", "check --output=json disk.qcow2")
@@ -117,6 +130,7 @@ fn damaged(table: &mut Table) {
         .case("zero-in-use-json", "check --output json disk.qcow2")
         .case("zero-in-use-leaks", "check -r leaks disk.qcow2")
         .case("zero-in-use-mended", "check -r all disk.qcow2")
+        .differs(What::Stdout, END)
         .leaves("qcow2", "disk.qcow2")
         .given(&["corpus q-dirty-bit"])
         .case("dirty", "check disk.qcow2")
@@ -129,11 +143,14 @@ fn damaged(table: &mut Table) {
         .leaves("qcow2", "disk.qcow2")
         .given(&["corpus q-badread-l1-unaligned"])
         .case("l1-unaligned", "check disk.qcow2")
+        .differs(What::Stdout, NO_TABLE)
+        .differs(What::Stderr, NO_TABLE)
         .given(&["corpus q-badread-l2-unaligned"])
         .case("l2-unaligned", "check disk.qcow2")
         .case("l2-unaligned-json", "check --output json disk.qcow2")
         .case("l2-unaligned-leaks", "check -r leaks disk.qcow2")
         .case("l2-unaligned-mended", "check -r all disk.qcow2")
+        .leaves("qcow2", "disk.qcow2")
         .given(&["corpus q-badread-deflate"])
         .case("deflate", "check disk.qcow2")
         .given(&["corpus q-badread-extl2-bitmap"])
@@ -143,7 +160,12 @@ fn damaged(table: &mut Table) {
         .case("past-the-end", "check disk.qcow2")
         .case("past-the-end-json", "check --output json disk.qcow2")
         .case("past-the-end-leaks", "check -r leaks disk.qcow2")
+        .leaves("qcow2", "disk.qcow2")
+        .differs(What::Stdout, DOUBTFUL)
+        .differs(What::Stderr, DOUBTFUL)
+        .differs(What::Files, DOUBTFUL)
         .case("past-the-end-mended", "check -r all disk.qcow2")
+        .leaves("qcow2", "disk.qcow2")
         .given(&["corpus q-soft-truncated-tail"])
         .case("short-tail", "check disk.qcow2")
         .given(&["corpus q-bitmap-inuse"])
@@ -205,6 +227,7 @@ fn poked(table: &mut Table) {
         .given(&[made, written, "poke a 0x10000 0000000000000000"])
         .case("no-refcount-block", "check a")
         .case("no-refcount-block-mended", "check -r all a")
+        .differs(What::Stdout, END)
         .leaves("qcow2", "a")
         .given(&[made, written, "poke a 72 0000000000000001"])
         .case("dirty-bit-alone", "check a")
@@ -219,9 +242,14 @@ fn other_formats(table: &mut Table) {
         .case("vhdx-mended", "check -r all a")
         .given(&["corpus vhdx-badread-bat-past-eof"])
         .case("vhdx-past-the-end", "check disk.vhdx")
+        .differs(What::Stderr, OWN_WORDS)
         .given(&["corpus vhdx-bad-both-headers"])
         .case("vhdx-no-header", "check disk.vhdx")
         .given(&["corpus vhdx-log-multi"])
         .case("vhdx-log", "check disk.vhdx")
-        .case("vhdx-log-replayed", "check -r all disk.vhdx");
+        .differs(What::Code, LOG)
+        .differs(What::Stdout, LOG)
+        .differs(What::Stderr, LOG)
+        .case("vhdx-log-replayed", "check -r all disk.vhdx")
+        .leaves("vhdx", "disk.vhdx");
 }

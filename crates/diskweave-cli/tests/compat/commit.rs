@@ -1,6 +1,8 @@
 //! `commit`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const PROGRESS: &str = "progress is told when there is more of it, and counts other steps";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("commit");
@@ -46,6 +48,7 @@ pub(crate) fn table() -> Table {
         .leaves("qcow2", "top")
         .leaves("qcow2", "middle")
         .case("progress", "commit -p top")
+        .differs(What::Stdout, PROGRESS)
         .leaves("qcow2", "top")
         .leaves("qcow2", "middle")
         .case("no-parent", "commit base")

@@ -1,6 +1,9 @@
 //! `convert`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const LEFT: &str = "where no image was made no file is left";
+const READING: &str = "what is wrong with the source is told, not only where it is";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("convert");
@@ -79,6 +82,7 @@ pub(crate) fn table() -> Table {
         .case("workers-many", "convert -m 17 a o")
         .case("cache-modes", "convert -t none -T writeback a o")
         .case("cache-unknown", "convert -t foo a o")
+        .differs(What::Files, LEFT)
         .case("source-cache-unknown", "convert -T foo a o")
         .case("quiet", "convert -q a o")
         .case("progress", "convert -p -f raw -O raw small o")
@@ -122,10 +126,19 @@ pub(crate) fn table() -> Table {
             "convert -n -o cluster_size=4k -O qcow2 a there",
         )
         .case("bitmaps-to-raw", "convert --bitmaps -O raw a o")
+        .differs(What::Files, LEFT)
         .case("skip-broken-alone", "convert --skip-broken-bitmaps a o")
+        .case(
+            "source-options",
+            "convert --source-image-opts driver=qcow2,file.filename=a o",
+        )
+        .case("copy-range", "convert -C a o")
+        .case("output-format-long", "convert --output-format=raw a o")
         .case("unknown-option", "convert --nosuch a o")
         .given(&["corpus q-badread-deflate"])
         .case("unreadable", "convert disk.qcow2 o")
+        .differs(What::Stderr, READING)
+        .differs(What::Files, LEFT)
         .given(&[
             "img create -qf qcow2 a 4M",
             "img create -qf qcow2 -b a -F qcow2 child",

@@ -1,6 +1,8 @@
 //! `create`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const LEFT: &str = "where no image was made no file is left";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("create");
@@ -127,6 +129,7 @@ pub(crate) fn table() -> Table {
         )
         .case("too-large", "create -f qcow2 -o cluster_size=512 n 1T")
         .case("subformat-unknown", "create -f vhdx -o subformat=odd n 8M")
+        .differs(What::Files, LEFT)
         .case("folder-missing", "create -f qcow2 gone/n 1M")
         .case("onto-a-folder", "create -f qcow2 d 1M")
         .case("unknown-option", "create --nosuch n 1M");

@@ -2,6 +2,9 @@
 
 use super::table::{Table, What};
 
+const LOG: &str = "an image with a log is read as the log leaves it, which is done in memory";
+const CHILD: &str = "QEMU's VHDX driver has no children";
+
 const JSON: &str = "what is wrong with JSON is told in the words of another parser";
 
 pub(crate) fn table() -> Table {
@@ -114,7 +117,13 @@ pub(crate) fn table() -> Table {
         .case("vhdx-no-header", "info disk.vhdx")
         .given(&["corpus vhdx-log-multi"])
         .case("vhdx-log", "info disk.vhdx")
+        .differs(What::Stderr, LOG)
+        .differs(What::Stdout, LOG)
+        .differs(What::Code, LOG)
         .given(&["corpus vhdx-diff-2"])
-        .case("vhdx-child", "info disk.vhdx");
+        .case("vhdx-child", "info disk.vhdx")
+        .differs(What::Stderr, CHILD)
+        .differs(What::Stdout, CHILD)
+        .differs(What::Code, CHILD);
     table
 }

@@ -1,6 +1,8 @@
 //! `rebase`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const PACKED: &str = "what is copied into an image is not compressed, which is refused";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("rebase");
@@ -35,6 +37,7 @@ pub(crate) fn table() -> Table {
         .case("unsafe", "rebase -u -b other -F qcow2 top")
         .leaves("qcow2", "top")
         .case("unsafe-missing", "rebase -u -b nowhere -F qcow2 top")
+        .leaves("facts", "top")
         .case("unsafe-to-nothing", "rebase -u -b '' top")
         .leaves("qcow2", "top")
         .case("unsafe-orphan", "rebase -u -b base -F qcow2 orphan")
@@ -45,8 +48,12 @@ pub(crate) fn table() -> Table {
         .leaves("qcow2", "top")
         .case("unsafe-without-format", "rebase -u -b base top")
         .case("packed", "rebase -c -b other -F qcow2 top")
+        .differs(What::Code, PACKED)
+        .differs(What::Stderr, PACKED)
+        .differs(What::Files, PACKED)
         .leaves("qcow2", "top")
         .case("packed-unsafe", "rebase -c -u -b other -F qcow2 top")
+        .leaves("qcow2", "top")
         .case("raw", "rebase -b base -F qcow2 -f raw r")
         .case("no-name", "rebase")
         .case("no-backing", "rebase top")

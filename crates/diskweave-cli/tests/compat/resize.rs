@@ -1,6 +1,9 @@
 //! `resize`.
 
-use super::table::Table;
+use super::table::{Table, What};
+
+const PREALLOCATION: &str = "space is not set aside for what is added, which is refused";
+const VHDX: &str = "QEMU gives no VHDX another size; here it gets it";
 
 pub(crate) fn table() -> Table {
     let mut table = Table::new("resize");
@@ -36,10 +39,18 @@ pub(crate) fn table() -> Table {
         .case("grow-raw-guessed", "resize r 3M")
         .case("grow-preallocated", "resize --preallocation=metadata a 8M")
         .leaves("qcow2", "a")
+        .differs(What::Code, PREALLOCATION)
+        .differs(What::Stdout, PREALLOCATION)
+        .differs(What::Stderr, PREALLOCATION)
+        .differs(What::Files, PREALLOCATION)
         .case(
             "grow-raw-preallocated",
             "resize --preallocation=full -f raw r 3M",
         )
+        .differs(What::Code, PREALLOCATION)
+        .differs(What::Stdout, PREALLOCATION)
+        .differs(What::Stderr, PREALLOCATION)
+        .differs(What::Files, PREALLOCATION)
         .case("same", "resize a 4M")
         .case("shrink", "resize --shrink a 1M")
         .leaves("qcow2", "a")
@@ -51,6 +62,10 @@ pub(crate) fn table() -> Table {
         .leaves("qcow2", "snaps")
         .case("shrink-below-nothing", "resize --shrink a -5M")
         .case("shrink-vhdx", "resize --shrink v 4M")
+        .differs(What::Code, VHDX)
+        .differs(What::Stdout, VHDX)
+        .differs(What::Stderr, VHDX)
+        .differs(What::Files, VHDX)
         .case(
             "options",
             "resize --image-opts driver=qcow2,file.filename=a 8M",

@@ -364,8 +364,14 @@ impl Progress for Percent {
 
 impl Drop for Percent {
     fn drop(&mut self) {
+        let shown = self
+            .shown
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let whole = shown.percent.is_some_and(|percent| percent >= 100.0);
         let mut out = io::stdout().lock();
         let _ = match self.end {
+            PercentEnd::Whole if whole => writeln!(out),
             PercentEnd::Whole => write!(out, "    (100.00/100%)\r\n"),
             PercentEnd::Line => writeln!(out),
         };

@@ -9,6 +9,7 @@ use crate::compat::complaint::Complaint;
 use crate::compat::findings;
 use crate::compat::getopt::Flag;
 use crate::compat::image::Named;
+use crate::output::plain::complain;
 
 pub(super) const FLAGS: &[Flag] = &[
     QUIET,
@@ -65,20 +66,30 @@ fn repair(image: &Named, leaks_only: bool, look: &Look<'_>) -> Result<u8, Compla
         return Err(no_check());
     };
     refuse_unopened(image, &report)?;
+    if leaks_only && findings::needs_new_refcounts(&report) {
+        findings::tell_counts(&report);
+        complain("ERROR need to rebuild refcount structures");
+        return Err(Complaint::new("Check failed: Input/output error"));
+    }
     let repaired = diskweave::repair(&image.path, &disk, leaks_only);
     let repaired = repaired.map_err(|e| image.cannot_open(&e))?;
-    findings::tell_repair(&repaired, leaks_only);
+    findings::tell_repair(&repaired);
     let fixed = findings::fixed(&repaired);
     Ok(show(&repaired.after, fixed, repaired.format, look)?)
 }
 
-/// An image of which not even the header can be used is no image to QEMU.
+/// An image that cannot be opened is not told of to QEMU, whatever is found in it.
 fn refuse_unopened(image: &Named, report: &CheckReport) -> Result<(), Complaint> {
-    let mut findings = report.findings.iter();
-    match findings.any(|finding| finding.code == "does-not-open") {
-        true => image.open_alone().map(drop),
-        false => Ok(()),
+    if report.corruptions == 0 {
+        return Ok(());
     }
+    let opened = image.open_alone();
+    let mut findings = report.findings.iter();
+    if opened.is_err() && findings.any(|finding| finding.message.contains("snapshots_offset")) {
+        let complaint = Complaint::new("ERROR snapshot table offset invalid");
+        return Err(complaint.and("Check failed: Invalid argument"));
+    }
+    opened.map(drop)
 }
 
 fn no_check() -> Complaint {

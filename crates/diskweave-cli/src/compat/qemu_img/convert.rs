@@ -354,7 +354,13 @@ fn write(
     };
     let lost = Mutex::new(Lost::default());
     let (outcome, interrupted) = until_asked(watcher, |watcher| {
-        let source = Source::concat(disks)?;
+        let source = match (&target, disks) {
+            // In whole sectors, as QEMU counts disks.
+            (Target::New { .. }, [disk]) => {
+                Source::part_of(disk, 0, disk.size().next_multiple_of(512))?
+            }
+            _ => Source::concat(disks)?,
+        };
         let source = match call.said.has("salvage") {
             true => source.salvaged(&lost),
             false => source,

@@ -24,6 +24,6 @@ pub(super) fn run(call: &Call) -> Result<u8, Complaint> {
     let chain = image.open()?;
     let part = (start.unwrap_or(0), length.unwrap_or(u64::MAX));
     show(&chain, part, output, Facts::OfQemu)
-        .map_err(|_| Complaint::new("Failed to read image metadata: Input/output error"))??;
+        .map_err(|_| Complaint::new("Could not read file metadata: Input/output error"))??;
     Ok(0)
 }

@@ -58,6 +58,13 @@ pub(super) fn run(call: &Call) -> Result<u8, Complaint> {
     let mut chain = image.open_writable()?;
     let now = chain.size();
     let sector = u64::from(chain.info().logical_sector_size);
+    if chain.info().format == "qcow2"
+        && change
+            .of(now)
+            .is_some_and(|size| !size.is_multiple_of(sector))
+    {
+        return Err(Complaint::new("The new size must be a multiple of 512"));
+    }
     let wanted = change
         .of(now)
         .and_then(|size| size.checked_next_multiple_of(sector));

@@ -58,7 +58,19 @@ pub(super) fn run(call: &Call) -> Result<u8, Complaint> {
         let reason = reason(verb, error);
         Complaint::new(format!("Could not {verb} snapshot '{name}': {reason}"))
     };
-    diskweave::change_snapshot(&mut chain, &change(name.clone())).map_err(|e| cannot(&e))?;
+    // By its name only; ids are each for one.
+    let mut meant = name.clone();
+    if verb == "delete" {
+        let snapshots = qcow2_facts::snapshots(chain.top()).map_err(|e| cannot(&e))?;
+        match snapshots.into_iter().find(|snapshot| snapshot.name == name) {
+            Some(snapshot) => meant = snapshot.id,
+            None => {
+                let text = format!("Could not delete snapshot '{name}': snapshot not found");
+                return Err(Complaint::new(text));
+            }
+        }
+    }
+    diskweave::change_snapshot(&mut chain, &change(meant)).map_err(|e| cannot(&e))?;
     chain.close().map_err(|e| cannot(&e))?;
     Ok(0)
 }
