@@ -5,6 +5,7 @@
 
 mod arrows;
 mod bench;
+mod compat;
 mod crash;
 mod demo;
 mod disk_content;
@@ -79,6 +80,12 @@ const TASKS: &[Task] = &[
         arguments: "[--write [--format F]]",
         about: "every combination of options against qemu-img and others: read and made, or written",
         run: interop::run,
+    },
+    Task {
+        name: "compat",
+        arguments: "",
+        about: "ask qemu-img and the command in its place the same, and compare their answers",
+        run: |_| compat::run(),
     },
     Task {
         name: "crash",
