@@ -37,7 +37,8 @@ fn text(bitmaps: &[Value]) -> String {
             flags => format!(" ({})", flags.join(", ")),
         };
         let name = plain(bitmap["name"].as_str().unwrap_or_default());
-        text += &format!("{:>12} {name}{flags}\n", bitmap["granularity"]);
+        let granularity = bitmap["granularity"].as_u64().unwrap_or_default();
+        text += &format!("{granularity:>12} {name}{flags}\n");
     }
     text
 }

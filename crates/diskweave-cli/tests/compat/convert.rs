@@ -134,6 +134,11 @@ pub(crate) fn table() -> Table {
         )
         .case("copy-range", "convert -C a o")
         .case("output-format-long", "convert --output-format=raw a o")
+        .case(
+            "options-long",
+            "convert -O qcow2 --options=cluster_size=4k a o",
+        )
+        .leaves("qcow2", "o")
         .case("unknown-option", "convert --nosuch a o")
         .given(&["corpus q-badread-deflate"])
         .case("unreadable", "convert disk.qcow2 o")

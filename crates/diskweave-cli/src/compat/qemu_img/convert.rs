@@ -15,7 +15,7 @@ use super::call::{Call, FORCE_SHARE, IMAGE_OPTS, OBJECT, PROGRESS, QUIET, number
 use super::create::options_help;
 use crate::commands::new_image;
 use crate::compat::complaint::Complaint;
-use crate::compat::getopt::Flag;
+use crate::compat::getopt::{Flag, Parsed};
 use crate::compat::image::{Named, directory};
 use crate::compat::options::{ImageOptions, asks_for_help, check_lists};
 use crate::compat::wording;
@@ -32,9 +32,12 @@ pub(super) const FLAGS: &[Flag] = &[
     IMAGE_OPTS,
     Flag::value('l', "source-snapshot"),
     Flag::value('T', "source-cache"),
+    // Two names each: what its help says, and what qemu-img 10.0.2 takes.
     Flag::value('O', "target-format"),
+    Flag::value(' ', "output-format").long_only(),
     Flag::switch(' ', "target-image-opts").long_only(),
     Flag::value('o', "target-options"),
+    Flag::value(' ', "options").long_only(),
     Flag::switch('c', "compress"),
     Flag::value('t', "target-cache"),
     Flag::value('B', "backing"),
@@ -56,10 +59,19 @@ pub(super) const FLAGS: &[Flag] = &[
 /// The longest runs of zeros that can be told from shorter ones.
 const MOST_SPARSE_BYTES: u64 = 16 << 20;
 
+fn target_format(said: &Parsed) -> Option<String> {
+    let format = said.value("output-format");
+    format.or_else(|| said.value("target-format"))
+}
+
+fn target_options(said: &Parsed) -> Vec<String> {
+    [said.values("target-options"), said.values("options")].concat()
+}
+
 pub(super) fn run(call: &Call) -> Result<u8, Complaint> {
     let said = &call.said;
-    let format = said.value("target-format").unwrap_or_else(|| "raw".into());
-    let lists = said.values("target-options");
+    let format = target_format(said).unwrap_or_else(|| "raw".into());
+    let lists = target_options(said);
     check_lists(&lists)?;
     if asks_for_help(&lists) {
         return options_help(&format);
@@ -135,7 +147,7 @@ fn check_switches(call: &Call) -> Result<(), Complaint> {
             "--target-image-opts requires use of -n flag",
         ),
         (
-            has("target-image-opts") && has("target-format"),
+            has("target-image-opts") && (has("target-format") || has("output-format")),
             "--image-opts and --format are mutually exclusive",
         ),
         (
@@ -143,7 +155,7 @@ fn check_switches(call: &Call) -> Result<(), Complaint> {
             "--target-is-zero requires use of -n flag",
         ),
         (
-            has("no-create") && has("target-options"),
+            has("no-create") && (has("target-options") || has("options")),
             "-o has no effect when skipping image creation",
         ),
         (
