@@ -14,9 +14,11 @@ use crate::output::size;
 use crate::snapshot_name;
 
 mod operations;
+mod requests;
 mod serve;
 
 pub(crate) use operations::{Amend, Apply, Commit, Diff, Flatten, Rebase, Stream, Watch};
+pub(crate) use requests::{Bench, Dd};
 pub(crate) use serve::Serve;
 
 /// Disk images: raw, qcow2 and VHDX, alone and in chains.
@@ -30,14 +32,23 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Tell what an image is
+    #[command(
+        after_help = "Examples:\n  diskweave info disk.qcow2\n  diskweave info --backing-chain --output json child.vhdx"
+    )]
     Info(Info),
     /// Show what each part of a disk is, and where it is stored
     Map(Map),
     /// Make an empty image, or one over a backing file
+    #[command(
+        after_help = "Examples:\n  diskweave create -f qcow2 disk.qcow2 64G\n  diskweave create -f vhdx -b base.qcow2 -F qcow2 child.vhdx"
+    )]
     Create(Create),
     /// Tell how much space an image will take, before it is made
     Measure(Measure),
     /// Write a disk out as another image
+    #[command(
+        after_help = "Examples:\n  diskweave convert -p -O vhdx disk.qcow2 disk.vhdx\n  diskweave convert -c -O qcow2 disk.raw packed.qcow2\n  diskweave convert -n -O raw disk.vhdx nbd://localhost/disk"
+    )]
     Convert(Convert),
     /// Compare what two disks read: exit code 0 the same, 1 different, 2 failed
     Compare(Compare),
@@ -49,6 +60,10 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// List the bitmaps of a qcow2 image
     Bitmap(Bitmap),
+    /// Write a part of a disk out as another image: if=SOURCE of=DESTINATION [bs=] [count=] [skip=]
+    Dd(Dd),
+    /// Send an image many requests, and tell how long they took
+    Bench(Bench),
     /// Give a disk another size
     Resize(Resize),
     /// Change what an image is: version, names, type; the disk stays what it reads
@@ -58,14 +73,23 @@ pub(crate) enum Command {
     /// Have a child refer to its parent where that is now
     Relink(Relink),
     /// Move what an image holds into one of its parents
+    #[command(
+        after_help = "Examples:\n  diskweave commit child.qcow2\n  diskweave commit -b base.qcow2 --top middle.qcow2 top.qcow2"
+    )]
     Commit(Commit),
     /// Put another disk below an image, which reads the same over it
+    #[command(
+        after_help = "Examples:\n  diskweave rebase -b other.vhdx -F vhdx child.qcow2\n  diskweave rebase -u -b moved/base.qcow2 -F qcow2 child.qcow2"
+    )]
     Rebase(Rebase),
     /// Copy what an image has from its parents into it, so that it needs them no more
     Stream(Stream),
     /// Write a chain out as one image that needs no other
     Flatten(Flatten),
     /// Show where two disks differ: exit code 0 nowhere, 1 somewhere, 2 failed
+    #[command(
+        after_help = "Examples:\n  diskweave diff old.qcow2 new.vhdx\n  diskweave diff --to changes.qcow2 old.qcow2 new.vhdx"
+    )]
     Diff(Diff),
     /// Write differences into a disk
     Apply(Apply),
@@ -76,8 +100,12 @@ pub(crate) enum Command {
     /// Make a child that reads as its base until it is written to
     Clone(Child),
     /// Give a disk another name, and put a child of it in its place
+    #[command(after_help = "Examples:\n  diskweave fork disk.qcow2 disk-base.qcow2")]
     Fork(Fork),
     /// Let NBD clients read a disk, and write to it if they may
+    #[command(
+        after_help = "Examples:\n  diskweave serve -t -k disk.sock disk.qcow2 &\n  nbdcopy nbd+unix:///?socket=disk.sock copy.raw"
+    )]
     Serve(Serve),
     /// List the images in a directory that need a file: exit code 0 none, 1 failed, 2 some do or it
     /// could not be told
@@ -201,6 +229,34 @@ pub(crate) enum Output {
     Json,
 }
 
+/// How files would be cached. Accepted: the page cache is used in any case, and everything is on stable
+/// storage at the end of what writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Cache {
+    None,
+    Off,
+    Directsync,
+    Writeback,
+    Writethrough,
+    Unsafe,
+}
+
+/// The cache mode of what is written.
+#[derive(Debug, Args)]
+pub(crate) struct WriteCache {
+    /// Accepted: everything is on stable storage at the end, whatever is said
+    #[arg(short = 't', long = "cache", value_enum, value_name = "MODE")]
+    cache: Option<Cache>,
+}
+
+/// The cache mode of what is read.
+#[derive(Debug, Args)]
+pub(crate) struct ReadCache {
+    /// Accepted: the page cache is used, whatever is said
+    #[arg(short = 'T', long = "source-cache", value_enum, value_name = "MODE")]
+    source_cache: Option<Cache>,
+}
+
 /// One image, and how it is opened.
 #[derive(Debug, Args)]
 pub(crate) struct Image {
@@ -290,6 +346,10 @@ pub(crate) struct Create {
 pub(crate) struct Convert {
     #[command(flatten)]
     pub(crate) open: Open,
+    #[command(flatten)]
+    write_cache: WriteCache,
+    #[command(flatten)]
+    read_cache: ReadCache,
     /// Format of the source; guessed if not said
     #[arg(short, long = "format", value_name = "FMT")]
     pub(crate) format: Option<String>,
@@ -369,6 +429,8 @@ pub(crate) enum ProgressStyle {
 pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) open: Open,
+    #[command(flatten)]
+    read_cache: ReadCache,
     /// Format of the first image; guessed if not said
     #[arg(short, long = "a-format", value_name = "FMT")]
     pub(crate) format: Option<String>,
@@ -394,6 +456,8 @@ pub(crate) struct Compare {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) image: Image,
+    #[command(flatten)]
+    read_cache: ReadCache,
     /// Repair the image: leaks alone, or all that takes no guess
     #[arg(short, long, value_enum, value_name = "WHAT")]
     pub(crate) repair: Option<Repair>,

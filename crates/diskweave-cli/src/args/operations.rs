@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Image, Open, Output, ProgressStyle};
+use super::{Image, Open, Output, ProgressStyle, ReadCache, WriteCache};
 use crate::output::size;
 
 /// How a long operation is watched.
@@ -25,6 +25,8 @@ pub(crate) struct Watch {
 pub(crate) struct Amend {
     #[command(flatten)]
     pub(crate) image: Image,
+    #[command(flatten)]
+    write_cache: WriteCache,
     /// What is changed: KEY=VALUE, several with commas between. Of a qcow2: compat, lazy_refcounts,
     /// refcount_bits, data_file, size; of a VHDX: subformat, size
     #[arg(short, long = "options", required = true, value_name = "OPTIONS")]
@@ -38,6 +40,8 @@ pub(crate) struct Amend {
 pub(crate) struct Commit {
     #[command(flatten)]
     pub(crate) image: Image,
+    #[command(flatten)]
+    write_cache: WriteCache,
     #[command(flatten)]
     pub(crate) watch: Watch,
     /// The image that is moved into, one of the parents; the nearest if not said
@@ -60,6 +64,10 @@ pub(crate) struct Commit {
 pub(crate) struct Rebase {
     #[command(flatten)]
     pub(crate) image: Image,
+    #[command(flatten)]
+    write_cache: WriteCache,
+    #[command(flatten)]
+    read_cache: ReadCache,
     #[command(flatten)]
     pub(crate) watch: Watch,
     /// The new parent, "" for none. A relative name starts from the image's directory

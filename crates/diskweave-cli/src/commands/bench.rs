@@ -1,10 +1,16 @@
-//! Requests of one size, many at once, to see how long they take.
+//! `bench`: requests of one size, many at once, to see how long they take.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use diskweave::core::{BlockDevice, Error, Result};
+
+use super::shown;
+use crate::args::Bench;
+use crate::failure::Failure;
+use crate::output::plain::print;
 
 /// More threads than this are not started, however many requests may be under way at once.
 const MOST_THREADS: u64 = 64;
@@ -46,11 +52,52 @@ impl Requests {
     }
 }
 
+pub(crate) fn run(args: &Bench) -> Result<u8, Failure> {
+    let path = &args.image.file;
+    let about = |error| Failure::about(shown(path), error);
+    if args.flush_interval > 0 && !args.write {
+        let text = "only what writes is flushed: --flush-interval belongs to -w";
+        return Err(Failure::new(text));
+    }
+    let disk = match args.write {
+        true => args.image.disk().writable(),
+        false => args.image.disk(),
+    };
+    let chain = disk.open(path).map_err(about)?;
+    let requests = Requests {
+        count: args.count.get(),
+        depth: args.depth.get(),
+        bytes: usize::try_from(args.buffer_size)
+            .map_err(|_| Failure::new("the requests are too long"))?,
+        offset: args.offset,
+        step: args.step_size.unwrap_or(args.buffer_size),
+        written: args.write.then_some(Written {
+            pattern: args.pattern,
+            flush_interval: args.flush_interval,
+            drained: !args.no_drain,
+        }),
+    };
+    let started = Instant::now();
+    send(&chain, &requests).map_err(about)?;
+    let seconds = started.elapsed().as_secs_f64();
+    chain.close().map_err(about)?;
+    if !args.quiet {
+        let verb = if args.write { "write" } else { "read" };
+        #[allow(clippy::cast_precision_loss)]
+        let rate = requests.count as f64 / seconds.max(f64::MIN_POSITIVE);
+        let (count, bytes) = (requests.count, requests.bytes);
+        print(&format!(
+            "{count} {verb} requests of {bytes} bytes in {seconds:.3} seconds: {rate:.0} a second\n"
+        ))?;
+    }
+    Ok(0)
+}
+
 /// Sends all `requests` to `disk`.
 ///
 /// # Errors
 /// The first one's that failed.
-pub(crate) fn run(disk: &dyn BlockDevice, requests: &Requests) -> Result<()> {
+pub(crate) fn send(disk: &dyn BlockDevice, requests: &Requests) -> Result<()> {
     let batch = match requests.written {
         Some(Written {
             flush_interval,

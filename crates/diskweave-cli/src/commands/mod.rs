@@ -12,6 +12,7 @@ mod compact;
 pub(crate) mod compare;
 pub(crate) mod convert;
 mod create;
+pub(crate) mod dd;
 mod dependents;
 mod diff;
 mod exports;
@@ -51,6 +52,8 @@ pub(crate) fn run(command: &Command) -> Result<u8, Failure> {
         Command::Sections(args) => sections::run(args),
         Command::Snapshot(args) => snapshot::run(args),
         Command::Bitmap(args) => bitmap::run(args),
+        Command::Dd(args) => dd::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Resize(args) => resize::run(args),
         Command::Amend(args) => amend::run(args),
         Command::Compact(args) => compact::run(args),

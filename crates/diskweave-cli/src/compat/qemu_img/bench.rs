@@ -5,7 +5,7 @@ use std::time::Instant;
 use diskweave::core::{BlockDevice, DiskWindow};
 
 use super::call::{CACHE_MODES, Call, FORCE_SHARE, FORMAT, IMAGE_OPTS, MOST, OBJECT, QUIET};
-use crate::commands::bench::{Requests, Written, run as run_requests};
+use crate::commands::bench::{Requests, Written, send};
 use crate::compat::complaint::Complaint;
 use crate::compat::getopt::Flag;
 use crate::compat::wording;
@@ -111,7 +111,7 @@ pub(super) fn run(call: &Call) -> Result<u8, Complaint> {
     let sectors = chain.size().next_multiple_of(512);
     let window = DiskWindow::new(&chain, 0, sectors).map_err(|e| image.cannot_open(&e))?;
     let disk: &dyn BlockDevice = if writes { &chain } else { &window };
-    run_requests(disk, &requests).map_err(|error| {
+    send(disk, &requests).map_err(|error| {
         let reason = wording::host(&error).unwrap_or_else(|| "Input/output error".into());
         Complaint::new(format!("Failed request: {reason}"))
     })?;
