@@ -117,23 +117,20 @@ impl Done {
     }
 }
 
-/// The best of each engine, in the suite's order. `None` for who cannot do the job, or fails in it:
-/// what it says then comes in `remarks`.
+/// What each engine did in each round, in the place's order. Nothing for who cannot do the job, or fails
+/// in it: what it says then comes in `remarks`.
 pub(crate) fn compare(
     place: &Place,
     job: &Job,
     rounds: u64,
     remarks: &mut Vec<String>,
-) -> Vec<Option<Done>> {
-    let engines = place.suite.engines;
-    let mut best: Vec<Option<Done>> = vec![None; engines.len()];
+) -> Vec<Vec<Done>> {
+    let engines = place.engines;
+    let mut all = vec![Vec::new(); engines.len()];
     for _ in 0..rounds {
-        for (&engine, best) in engines.iter().zip(&mut best) {
+        for (&engine, all) in engines.iter().zip(&mut all) {
             match once(place, engine, job) {
-                Ok(Some(done)) if best.is_none_or(|best: Done| done.rate() > best.rate()) => {
-                    *best = Some(done);
-                }
-                Ok(_) => {}
+                Ok(done) => all.extend(done),
                 Err(error) => {
                     let remark = format!("{}, {}: {error}", engine.name(), job.name);
                     if !remarks.contains(&remark) {
@@ -143,7 +140,16 @@ pub(crate) fn compare(
             }
         }
     }
-    best
+    all
+}
+
+/// The best of each engine.
+pub(crate) fn best(done: &[Vec<Done>]) -> Vec<Option<Done>> {
+    let best = |done: &Vec<Done>| {
+        let rates = |one: &Done, other: &Done| one.rate().total_cmp(&other.rate());
+        done.iter().copied().max_by(rates)
+    };
+    done.iter().map(best).collect()
 }
 
 fn once(place: &Place, engine: Engine, job: &Job) -> Outcome<Option<Done>> {

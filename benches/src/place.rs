@@ -31,6 +31,8 @@ pub(crate) struct Place {
     dir: PathBuf,
     size: u64,
     pub(crate) suite: &'static Suite,
+    /// Who is compared: all of the suite, unless it is fewer.
+    pub(crate) engines: &'static [Engine],
 }
 
 /// An image to be opened, and the one below it.
@@ -47,6 +49,7 @@ impl Place {
             dir: dir.to_owned(),
             size,
             suite,
+            engines: suite.engines,
         };
         for (kind, size) in [
             ("full", size),
@@ -64,6 +67,12 @@ impl Place {
             rewrite(&image)?;
         }
         Ok(place)
+    }
+
+    /// The same for some engines alone.
+    pub(crate) fn only(mut self, engines: &'static [Engine]) -> Self {
+        self.engines = engines;
+        self
     }
 
     /// Bytes of the disk that requests go to.

@@ -18,12 +18,12 @@ const UNIT: u64 = 64 << 10;
 
 /// Which formats follow each other, from the lowest image up, over and over.
 #[derive(Debug)]
-pub(super) struct Kind {
-    pub(super) name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
     formats: &'static [&'static str],
 }
 
-pub(super) const KINDS: [Kind; 3] = [
+pub(crate) const KINDS: [Kind; 3] = [
     Kind {
         name: "qcow2",
         formats: &["qcow2"],
@@ -39,15 +39,15 @@ pub(super) const KINDS: [Kind; 3] = [
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     Bottom,
     Spread,
 }
 
 impl Layout {
-    pub(super) const ALL: [Self; 2] = [Self::Bottom, Self::Spread];
+    pub(crate) const ALL: [Self; 2] = [Self::Bottom, Self::Spread];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bottom => "bottom",
             Self::Spread => "spread",
@@ -57,7 +57,7 @@ impl Layout {
 
 impl Kind {
     /// The format of image number `number`, from the lowest up.
-    pub(super) fn format(&self, number: usize) -> &'static str {
+    pub(crate) fn format(&self, number: usize) -> &'static str {
         self.formats[number % self.formats.len()]
     }
 
@@ -67,14 +67,14 @@ impl Kind {
 }
 
 /// Opens `path` with all that it names.
-pub(super) fn open(path: &Path, format: &str, is_writable: bool) -> Outcome<chain::Chain> {
+pub(crate) fn open(path: &Path, format: &str, is_writable: bool) -> Outcome<chain::Chain> {
     let open = OpenDisk::new().format(format).policy(ChainPolicy::Any);
     let open = if is_writable { open.writable() } else { open };
     open.open(path).map_err(text)
 }
 
 /// Makes in `dir` a chain of so many images with a disk of `size` bytes; gives the top's path.
-pub(super) fn make(
+pub(crate) fn make(
     kind: &Kind,
     layout: Layout,
     depth: usize,
@@ -115,7 +115,7 @@ fn options(format: &str) -> &'static [&'static str] {
 }
 
 /// Makes `child` over `parent`, which lies beside it.
-pub(super) fn overlay(child: &Path, format: &str, parent: &Path, below: &str) -> Outcome {
+pub(crate) fn overlay(child: &Path, format: &str, parent: &Path, below: &str) -> Outcome {
     let disk = open(parent, below, false)?;
     diskweave::create(
         child,
@@ -127,7 +127,7 @@ pub(super) fn overlay(child: &Path, format: &str, parent: &Path, below: &str) ->
 }
 
 /// What is to be made for `child`.
-pub(super) fn image(
+pub(crate) fn image(
     child: &Path,
     format: &str,
     parent: &Path,

@@ -1,4 +1,5 @@
-//! Chains: what depth costs a read, what moving what they hold costs, and what a new overlay costs. `cargo xtask bench chain` calls it.
+//! Chains: what depth costs a read, what moving what they hold costs, and what a new
+//! overlay costs.
 //!
 //! ```text
 //!   bottom   all data in the lowest image, every other asked in vain
@@ -7,10 +8,10 @@
 //!
 //! One file and one table for each thing that is done to a chain.
 
-mod images;
+pub(crate) mod images;
 mod operations;
-mod overlay;
-mod reads;
+pub(crate) mod overlay;
+pub(crate) mod reads;
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +19,13 @@ use std::path::Path;
 use crate::engine::text;
 use crate::place::Place;
 use crate::suite::Suite;
-use crate::{Outcome, job, table};
+use crate::{Outcome, job, results, table};
 
-/// `size` bytes of disk, everything `rounds` times; `command` is the program that users have.
-pub(crate) fn run(dir: &Path, size: u64, rounds: u64, command: &Path) -> Outcome {
+/// `size` bytes of disk, everything `rounds` times.
+pub(crate) fn run(dir: &Path, size: u64, rounds: u64) -> Outcome {
     reads::run(dir, size, rounds)?;
     parent(dir, size, rounds)?;
-    operations::run(dir, size, rounds)?;
-    overlay::run(dir, rounds, command)
+    operations::run(dir, size, rounds)
 }
 
 /// Reads through one VHDX parent beside other engines, as `vhdx` has them.
@@ -39,7 +39,9 @@ fn parent(dir: &Path, size: u64, rounds: u64) -> Outcome {
     let mut remarks = Vec::new();
     for job in (suite.jobs)(size) {
         if job.name.contains("read of parent") {
-            table::row(&job, &job::compare(&place, &job, rounds, &mut remarks));
+            let done = job::compare(&place, &job, rounds, &mut remarks);
+            table::row(&job, &job::best(&done));
+            results::job("chain", suite, &job, &done)?;
         }
     }
     for remark in remarks {

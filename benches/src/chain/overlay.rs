@@ -1,4 +1,5 @@
-//! What it costs to put an empty image over another: by the library, by the command, by `qemu-img`.
+//! What it costs to put an empty image over another, and to say what an image is: by the library, by the
+//! command, by `qemu-img`.
 //!
 //! On the disk, where it ends when the new image is durable, and in memory, where a sync costs nothing.
 //! `qemu-img create` leaves that to the host.
@@ -12,6 +13,7 @@ use diskweave::core::BlockDevice;
 
 use super::images::{image, open, overlay};
 use crate::engine::text;
+use crate::results::{self, Value};
 use crate::{Outcome, qemu};
 
 /// Where Linux has a file system in memory.
@@ -35,7 +37,7 @@ struct Place<'a> {
     disk: diskweave::chain::Chain,
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 8] = [
     Way {
         name: "library: create",
         run: |place, child| {
@@ -67,6 +69,14 @@ const WAYS: [Way; 6] = [
         },
     },
     Way {
+        name: "command: info",
+        run: |place, _| info(place.command, place),
+    },
+    Way {
+        name: "qemu-img info",
+        run: |place, _| info(Path::new("qemu-img"), place),
+    },
+    Way {
         name: "a program that does nothing",
         run: |_, _| ran(&mut Command::new("true")),
     },
@@ -79,11 +89,16 @@ fn by(program: &Path, place: &Place<'_>, child: &Path) -> Outcome {
     ran(command.arg(name).args(["-F", place.format]).arg(child))
 }
 
+fn info(program: &Path, place: &Place<'_>) -> Outcome {
+    let mut command = Command::new(program);
+    ran(command.args(["info", "-f", place.format]).arg(place.parent))
+}
+
 fn ran(command: &mut Command) -> Outcome {
     qemu::ran(command.stdin(Stdio::null())).map(drop)
 }
 
-pub(super) fn run(dir: &Path, rounds: u64, command: &Path) -> Outcome {
+pub(crate) fn run(dir: &Path, rounds: u64, command: &Path) -> Outcome {
     println!("an empty image over another, milliseconds");
     println!("{:<48}{:>20}{:>20}", "", "on the disk", "in memory");
     println!(
@@ -113,45 +128,80 @@ fn table(dir: &Path, memory: Option<&Path>, rounds: u64, command: &Path) -> Outc
                 disk,
             });
         }
-        for way in &WAYS {
-            print!("{format:<8}{:<40}", way.name);
-            let mut failed = None;
-            for place in &places {
-                match times(way, place, rounds * EACH) {
-                    Ok(times) => print!(
-                        "{:>10.3}{:>10.3}",
-                        times[0].as_secs_f64() * 1e3,
-                        times[times.len() / 2].as_secs_f64() * 1e3
-                    ),
-                    Err(error) => {
-                        print!("{:>10}{:>10}", "-", "-");
-                        failed = Some(error);
+        // Round by round, so that what disturbs the machine disturbs all of them.
+        let mut all = vec![vec![Ok(Vec::new()); places.len()]; WAYS.len()];
+        for _ in 0..rounds * EACH {
+            for (way, all) in WAYS.iter().zip(&mut all) {
+                for (place, times) in places.iter().zip(all) {
+                    let time = once(way, place);
+                    match (times.as_mut(), time) {
+                        (Ok(times), Ok(time)) => times.push(time.as_secs_f64() * 1e3),
+                        (Ok(_), Err(error)) => *times = Err(error),
+                        (Err(_), _) => {}
                     }
                 }
             }
-            println!(
-                "{}",
-                failed.map_or(String::new(), |error| format!("  {error}"))
-            );
+        }
+        show(format, &all)?;
+    }
+    Ok(())
+}
+
+/// Milliseconds of one way at one place, or why there are none.
+type Times = Outcome<Vec<f64>>;
+
+fn show(format: &str, all: &[Vec<Times>]) -> Outcome {
+    let all_values: Vec<Vec<_>> = all
+        .iter()
+        .map(|places| {
+            places
+                .iter()
+                .map(|times| Value::least(times.as_ref().ok()?))
+                .collect()
+        })
+        .collect();
+    for (way, (values, times)) in WAYS.iter().zip(all_values.iter().zip(all)) {
+        print!("{format:<8}{:<40}", way.name);
+        for value in values {
+            match value {
+                Some(value) => print!("{:>10.3}{:>10.3}", value.best, value.median),
+                None => print!("{:>10}{:>10}", "-", "-"),
+            }
+        }
+        let failed = times.iter().find_map(|times| times.as_ref().err());
+        println!(
+            "{}",
+            failed.map_or(String::new(), |error| format!("  {error}"))
+        );
+        if !way.name.starts_with("library") && !way.name.starts_with("command") {
+            continue;
+        }
+        let reference = match way.name {
+            "command: info" => "qemu-img info",
+            _ => "qemu-img create -b",
+        };
+        let theirs = WAYS.iter().position(|way| way.name == reference);
+        for (number, (place, value)) in ["on the disk", "in memory"].iter().zip(values).enumerate()
+        {
+            if let Some(ours) = *value {
+                let work = format!("{format}, {}, {place}", way.name);
+                let theirs = theirs.and_then(|theirs| all_values[theirs][number]);
+                results::row("start", &work, "ms", ours, reference, theirs)?;
+            }
         }
     }
     Ok(())
 }
 
-/// The times of one way, the least first.
-fn times(way: &Way, place: &Place<'_>, count: u64) -> Outcome<Vec<Duration>> {
+fn once(way: &Way, place: &Place<'_>) -> Outcome<Duration> {
     let child = place
         .parent
         .with_file_name("child")
         .with_extension(place.format);
-    let mut times = Vec::new();
-    for _ in 0..count {
-        let start = Instant::now();
-        (way.run)(place, &child)?;
-        times.push(start.elapsed());
-        // The program that does nothing leaves none.
-        let _ = fs::remove_file(&child);
-    }
-    times.sort();
-    Ok(times)
+    let start = Instant::now();
+    (way.run)(place, &child)?;
+    let time = start.elapsed();
+    // Not every way leaves one.
+    let _ = fs::remove_file(&child);
+    Ok(time)
 }

@@ -11,6 +11,7 @@ use diskweave::core::BlockDevice;
 use super::images::{KINDS, Kind, Layout, make, open};
 use crate::engine::{Disk, imago, text};
 use crate::job::{Done, Job, LARGE, Order, Random, SMALL, Start, requests};
+use crate::results::{self, Value};
 use crate::{Outcome, qemu};
 
 const DEPTHS: [usize; 3] = [1, 8, 64];
@@ -22,7 +23,7 @@ const QEMU_READS: u64 = 20_000;
 const SHORT_ROUNDS: u64 = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reader {
+pub(crate) enum Reader {
     Ours,
     /// The top opened for writing, as under a running guest.
     OursWritable,
@@ -42,7 +43,7 @@ impl Reader {
         Self::Plain,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::OursWritable => "ours, rw",
@@ -52,15 +53,15 @@ impl Reader {
         }
     }
 
-    fn can(self, kind: &Kind) -> bool {
+    pub(crate) fn can(self, kind: &Kind) -> bool {
         !matches!(self, Self::Imago | Self::QemuImg) || kind.name == "qcow2"
     }
 }
 
 /// An image to open.
-struct Top {
-    path: PathBuf,
-    format: &'static str,
+pub(crate) struct Top {
+    pub(crate) path: PathBuf,
+    pub(crate) format: &'static str,
 }
 
 pub(super) fn run(dir: &Path, size: u64, rounds: u64) -> Outcome {
@@ -81,7 +82,7 @@ pub(super) fn run(dir: &Path, size: u64, rounds: u64) -> Outcome {
             // What is still to be written out would be paid for by whoever reads meanwhile.
             let _ = std::process::Command::new("sync").status();
             for job in jobs(size) {
-                rows(kind, layout, &tops, &job, (size, rounds), &mut remarks);
+                rows(kind, layout, &tops, &job, (size, rounds), &mut remarks)?;
             }
             for top in tops {
                 fs::remove_dir_all(top.path.parent().ok_or("no directory")?).map_err(text)?;
@@ -101,7 +102,7 @@ pub(super) fn run(dir: &Path, size: u64, rounds: u64) -> Outcome {
     Ok(())
 }
 
-fn jobs(size: u64) -> Vec<Job> {
+pub(crate) fn jobs(size: u64) -> Vec<Job> {
     let job = |name: &str, order, bytes, count| Job {
         name: name.into(),
         task: Start::Full.read(order),
@@ -130,9 +131,11 @@ fn rows(
     job: &Job,
     (size, rounds): (u64, u64),
     remarks: &mut Vec<String>,
-) {
+) -> Outcome {
     let readers = Reader::ALL.into_iter().filter(|reader| reader.can(kind));
-    let mut best: Vec<_> = readers.map(|reader| (reader, [None::<Done>; 3])).collect();
+    let mut all: Vec<_> = readers
+        .map(|reader| (reader, DEPTHS.map(|_| Vec::new())))
+        .collect();
     // What is over soon is easily disturbed.
     let rounds = if job.count == size / LARGE {
         SHORT_ROUNDS * rounds
@@ -140,13 +143,10 @@ fn rows(
         rounds
     };
     for _ in 0..rounds {
-        for (reader, best) in &mut best {
-            for (top, best) in tops.iter().zip(best) {
+        for (reader, all) in &mut all {
+            for (top, all) in tops.iter().zip(all) {
                 match once(*reader, top, job, size) {
-                    Ok(done) if best.is_none_or(|best| done.rate() > best.rate()) => {
-                        *best = Some(done);
-                    }
-                    Ok(_) => {}
+                    Ok(done) => all.push(done),
                     Err(error) => {
                         let name = reader.name();
                         remarks.push(format!("{name}, {}: {error}", top.path.display()));
@@ -155,11 +155,23 @@ fn rows(
             }
         }
     }
-    for (reader, best) in best {
-        let (kind, layout, reader) = (kind.name, layout.name(), reader.name());
-        print!("{kind:<7}{layout:<8}{:<18}{reader:<11}", job.name);
-        row(job, &best);
+    for (reader, all) in all {
+        let (kind, layout) = (kind.name, layout.name());
+        print!("{kind:<7}{layout:<8}{:<18}{:<11}", job.name, reader.name());
+        let best = crate::job::best(&all);
+        row(job, &[best[0], best[1], best[2]]);
+        if reader == Reader::Ours {
+            let (unit, scale) = results::unit(job);
+            let values = all.map(|done| Value::of(&done, scale));
+            for (depth, deep) in DEPTHS.into_iter().zip(values).skip(1) {
+                let work = format!("{kind}, {layout}, {}, {depth} images", job.name);
+                if let (Some(deep), one @ Some(_)) = (deep, values[0]) {
+                    results::row("chain", &work, unit, deep, "1 image", one)?;
+                }
+            }
+        }
     }
+    Ok(())
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -184,7 +196,7 @@ fn row(job: &Job, best: &[Option<Done>; 3]) {
     println!();
 }
 
-fn once(reader: Reader, top: &Top, job: &Job, size: u64) -> Outcome<Done> {
+pub(crate) fn once(reader: Reader, top: &Top, job: &Job, size: u64) -> Outcome<Done> {
     let places = size / job.bytes;
     let mut random = Random::new(1);
     let offsets: Vec<u64> = (0..job.count)

@@ -10,6 +10,8 @@ mod virtdisk;
 use crate::Outcome;
 use crate::place::Image;
 
+pub(crate) use ours::DRIVERS;
+
 /// An open disk.
 pub(crate) trait Disk {
     fn read(&self, buf: &mut [u8], offset: u64) -> Outcome;

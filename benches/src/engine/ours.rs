@@ -13,7 +13,7 @@ use super::{Disk, Format, text};
 use crate::Outcome;
 use crate::place::Image;
 
-static DRIVERS: [&dyn FormatDriver; 2] = [&Qcow2Driver, &VhdxDriver];
+pub(crate) static DRIVERS: [&dyn FormatDriver; 2] = [&Qcow2Driver, &VhdxDriver];
 
 pub(super) fn open(
     format: Format,

@@ -1,36 +1,40 @@
-//! Requests to images of one format or to chains, by this project's engine and by others.
+//! What the program in `benches` measures: requests to images by this project's engine and by others,
+//! chains, syncs, and what it costs to begin.
 //!
-//! The program is a workspace of its own in `benches`: the others are crates, and this one has no
-//! dependencies.
+//! The program is a workspace of its own: the others are crates, and this one has no dependencies.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
 
-use super::Extent;
+use super::Bench;
+use super::results::VARIABLE;
 use crate::sh::{self, Outcome};
 
-pub(super) fn qcow2(dir: &Path, extent: Extent) -> Outcome {
-    run("qcow2", dir, extent, None)
+/// Some of the others ask for a newer compiler than they need.
+const WORKSPACE: [&str; 5] = [
+    "--locked",
+    "--release",
+    "--manifest-path",
+    "benches/Cargo.toml",
+    "--ignore-rust-version",
+];
+
+/// Builds the program; where it lies.
+pub(super) fn build() -> Outcome<PathBuf> {
+    let target = sh::target_dir()?.join("benches");
+    let mut cargo = sh::cargo(&["build"]);
+    sh::run(cargo.args(WORKSPACE).env("CARGO_TARGET_DIR", &target))?;
+    Ok(target.join("release/diskweave-benches"))
 }
 
-pub(super) fn vhdx(dir: &Path, extent: Extent) -> Outcome {
-    run("vhdx", dir, extent, None)
-}
-
-pub(super) fn chain(dir: &Path, extent: Extent) -> Outcome {
-    run("chain", dir, extent, Some(&sh::diskweave()?))
-}
-
-/// `command` is the program that users have, where it is timed too.
-fn run(suite: &str, dir: &Path, extent: Extent, command: Option<&Path>) -> Outcome {
-    // Some of the others ask for a newer compiler than they need.
-    let program = [
-        "--release",
-        "--manifest-path",
-        "benches/Cargo.toml",
-        "--ignore-rust-version",
-    ];
-    let mut cargo = sh::cargo(&["run", "--locked"]);
-    cargo.args(program).args(["--", suite]).arg(dir);
-    let numbers = [(extent.size >> 20).to_string(), extent.rounds.to_string()];
-    sh::run(cargo.args(numbers).args(command))
+/// Has it measure the group `name`.
+pub(super) fn run(name: &str, bench: &Bench) -> Outcome {
+    let mut command = Command::new(build()?);
+    command.arg(name).arg(&bench.dir);
+    command.args([(bench.size >> 20).to_string(), bench.rounds.to_string()]);
+    // The program that users have is timed too, where there is one for what is done.
+    if matches!(name, "chain" | "start" | "scale") {
+        command.arg(&bench.diskweave);
+    }
+    sh::run(command.env(VARIABLE, bench.book.path()))
 }
