@@ -15,6 +15,7 @@ mod fuzz;
 mod interop;
 mod model;
 mod pages;
+mod pictures;
 mod planted;
 mod setup;
 mod sh;
@@ -113,9 +114,15 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "convert|qcow2|vhdx|chain [MIB [ROUNDS]]",
-        about: "convert beside qemu-img, or use images beside other engines; print the times",
+        arguments: "[GROUP…] [--mib N] [--rounds N] [--dir DIR]",
+        about: "measure beside other engines and programs, and say which targets are met",
         run: bench::run,
+    },
+    Task {
+        name: "pictures",
+        arguments: "[RESULTS]",
+        about: "draw what bench scale measured, and put the numbers into docs/performance.md",
+        run: pictures::run,
     },
     Task {
         name: "help",
