@@ -7,6 +7,7 @@
 
 mod check;
 mod convert;
+mod instructions;
 mod kinds;
 mod memory;
 mod process;
@@ -25,7 +26,8 @@ use results::{Book, Point, Results, Row, Run};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [GROUP…] [--mib N] [--rounds N] [--dir DIRECTORY]
-       cargo xtask bench GROUP MIB [ROUNDS]";
+       cargo xtask bench GROUP MIB [ROUNDS]
+       cargo xtask bench instructions [--record]";
 const DEFAULT_MIB: u64 = 1024;
 const DEFAULT_ROUNDS: usize = 3;
 
@@ -104,6 +106,11 @@ struct Asked {
 }
 
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    if let [name, rest @ ..] = arguments
+        && name == "instructions"
+    {
+        return instructions::run(rest);
+    }
     let asked = parse(arguments)?;
     if !sh::installed("qemu-img") {
         return Err("there is no qemu-img to compare with: cargo xtask setup".into());
