@@ -1,5 +1,8 @@
 //! `dd` and `bench` under the command's own name, and options that are taken for scripts' sake.
 
+// Here a failure is a panic.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;
