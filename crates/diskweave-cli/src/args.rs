@@ -23,7 +23,13 @@ pub(crate) use serve::Serve;
 
 /// Disk images: raw, qcow2 and VHDX, alone and in chains.
 #[derive(Debug, Parser)]
-#[command(name = "diskweave", version, propagate_version = true)]
+#[command(
+    name = "diskweave",
+    version,
+    propagate_version = true,
+    after_help = "Called qemu-img or qemu-nbd, or as 'diskweave --compat=qemu-img …', it takes the place of that \
+                  tool: its arguments, its messages, and its trust in what images name."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -20,6 +20,8 @@ pub(crate) use wording::reason_of as reason;
 use std::ffi::OsString;
 use std::path::Path;
 
+use complaint::Complaint;
+
 /// One of the tools in whose place this program can be called.
 #[derive(Debug, Clone, Copy)]
 struct Tool {
@@ -48,18 +50,26 @@ pub(crate) fn run() -> Option<u8> {
     if let Some(tool) = TOOLS.iter().find(|tool| tool.name == name_of(&called)) {
         return Some((tool.run)(&called, &rest));
     }
-    let first = rest
-        .first()?
-        .to_str()?
-        .strip_prefix("--compat")?
-        .to_string();
-    rest.remove(0);
-    let wanted = match first.strip_prefix('=') {
-        Some(name) => name.to_string(),
-        None if first.is_empty() && !rest.is_empty() => rest.remove(0).to_str()?.to_string(),
-        None => return None,
+    let first = rest.first()?.to_str()?;
+    let wanted = match (first, first.strip_prefix("--compat=")) {
+        (_, Some(name)) => name.to_string(),
+        ("--compat", None) => {
+            let name = rest.get(1)?.to_string_lossy().into_owned();
+            rest.remove(0);
+            name
+        }
+        _ => return None,
     };
-    let tool = TOOLS.iter().find(|tool| tool.name == wanted)?;
+    rest.remove(0);
+    let Some(tool) = TOOLS.iter().find(|tool| tool.name == wanted) else {
+        let names = TOOLS.iter().map(|tool| tool.name).collect::<Vec<_>>();
+        let text = format!(
+            "--compat takes the place of {}, not of {wanted:?}",
+            names.join(" or ")
+        );
+        Complaint::new(text).show("diskweave");
+        return Some(1);
+    };
     Some((tool.run)(tool.name, &rest))
 }
 
