@@ -7,7 +7,7 @@
 mod common;
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -280,6 +280,25 @@ fn a_socket_is_its_owners_and_replaces_only_what_is_dead() {
     assert!(path.exists(), "it is the other's now");
     drop(second);
     assert!(!path.exists());
+}
+
+/// The name that a socket has until it listens is longer than many: where its own had just room, there was
+/// no server.
+#[test]
+fn a_path_just_short_enough_is_listened_at_and_a_longer_one_leaves_nothing() {
+    const ROOM: usize = 107;
+    let dir = tempfile::tempdir().unwrap();
+    let taken = dir.path().as_os_str().len() + "/".len();
+    let deep = dir.path().join("d".repeat(ROOM - taken - "/n".len()));
+    fs::create_dir(&deep).unwrap();
+    let path = deep.join("n");
+    assert_eq!(path.as_os_str().len(), ROOM);
+    let listener = Listener::unix(&path).unwrap();
+    UnixStream::connect(&path).unwrap();
+    drop(listener);
+    let refused = Listener::unix(deep.join("no")).unwrap_err();
+    assert!(matches!(refused, NbdError::Host { .. }), "{refused}");
+    assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -29,6 +29,8 @@ pub(crate) struct SocketFile {
 
 impl SocketFile {
     pub(crate) fn listen(path: PathBuf) -> Result<Self, NbdError> {
+        // Under a name that an address has no room for nobody would find it.
+        SocketAddr::from_pathname(&path).map_err(NbdError::host("listening"))?;
         refuse_what_is_there(&path)?;
         let listen = || {
             let (socket, hidden) = bind_beside(&path)?;
@@ -92,13 +94,44 @@ fn bind_beside(path: &Path) -> io::Result<(OwnedFd, Hidden)> {
         let hidden = path.with_file_name(name);
         let socket = net::socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
         rustix::io::fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
-        match net::bind(&socket, &SocketAddrUnix::new(&hidden)?) {
+        match bind(&socket, &hidden) {
             Ok(()) => return Ok((socket, Hidden(hidden))),
             // Another thread's, or left behind by a process that had this number.
             Err(Errno::ADDRINUSE) if taken < MOST_TAKEN => taken += 1,
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Binds `socket` to `hidden`, which may be longer than the name that it is to get.
+fn bind(socket: &OwnedFd, hidden: &Path) -> Result<(), Errno> {
+    match SocketAddrUnix::new(hidden) {
+        Ok(address) => net::bind(socket, &address),
+        Err(_) => bind_longer(socket, hidden),
+    }
+}
+
+/// By way of its directory's descriptor every name of ours has room in an address.
+#[cfg(target_os = "linux")]
+fn bind_longer(socket: &OwnedFd, hidden: &Path) -> Result<(), Errno> {
+    use rustix::fs::{Mode, OFlags, open};
+    use std::os::fd::AsRawFd;
+
+    let (Some(directory), Some(name)) = (hidden.parent(), hidden.file_name()) else {
+        return Err(Errno::NAMETOOLONG);
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(directory, flags, Mode::empty())?;
+    let shorter = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    net::bind(
+        socket,
+        &SocketAddrUnix::new(Path::new(&shorter).join(name))?,
+    )
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_longer(_socket: &OwnedFd, _hidden: &Path) -> Result<(), Errno> {
+    Err(Errno::NAMETOOLONG)
 }
 
 fn identity(metadata: &Metadata) -> (u64, u64) {
