@@ -38,10 +38,9 @@ impl Credentials {
     pub fn x509(dir: impl AsRef<Path>, verify_clients: bool) -> Result<Self, NbdError> {
         let dir = dir.as_ref();
         let provider = Arc::new(ring::default_provider());
-        let (certificate, key) = (dir.join("server-cert.pem"), dir.join("server-key.pem"));
+        let certificate = dir.join("server-cert.pem");
         let chain = certificates(&certificate)?;
-        let bytes = read(&key)?;
-        let secret = PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| bad(&key, error))?;
+        let secret = key(&dir.join("server-key.pem"))?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| bad(&certificate, error))?;
@@ -49,11 +48,8 @@ impl Credentials {
             false => builder.with_no_client_auth(),
             true => {
                 let trusted = dir.join("ca-cert.pem");
-                let mut roots = RootCertStore::empty();
-                for root in certificates(&trusted)? {
-                    roots.add(root).map_err(|error| bad(&trusted, error))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                let roots = roots(&trusted)?.into();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
                     .with_crls(revoked(&dir.join("ca-crl.pem"))?)
                     .build()
                     .map_err(|error| bad(&trusted, error))?;
@@ -74,7 +70,7 @@ impl Credentials {
     }
 }
 
-fn bad(path: &Path, why: impl fmt::Display) -> NbdError {
+pub(crate) fn bad(path: &Path, why: impl fmt::Display) -> NbdError {
     NbdError::Tls {
         path: PathBuf::from(path),
         why: why.to_string(),
@@ -92,8 +88,22 @@ fn read(path: &Path) -> Result<Vec<u8>, NbdError> {
     }
 }
 
+/// A key that nobody else has.
+pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, NbdError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| bad(path, error))
+}
+
+/// Certificates whose signature counts.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, NbdError> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(path)? {
+        roots.add(root).map_err(|error| bad(path, error))?;
+    }
+    Ok(roots)
+}
+
 /// One certificate at least.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NbdError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NbdError> {
     let bytes = read(path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match all.map_err(|error| bad(path, error))? {
@@ -103,7 +113,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NbdError> {
 }
 
 /// The lists in the file, if there is one.
-fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, NbdError> {
+pub(crate) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, NbdError> {
     if !path.try_exists().map_err(|error| bad(path, error))? {
         return Ok(Vec::new());
     }

@@ -1,6 +1,6 @@
 //! An NBD server for any [`BlockDevice`](blockdev_core::BlockDevice): a chain, a lone image, a test double;
 //! and the exports of other servers as a [`Storage`](blockdev_core::Storage) ([`NbdStorage`]), wherever a
-//! name is opened ([`NbdOpener`]).
+//! name is opened ([`NbdOpener`]). What exports a server has [`list_exports`] tells.
 //!
 //! ```text
 //!   client ══ unix socket or TCP ══► transport   threads, timeouts, limits
@@ -12,7 +12,7 @@
 //!
 //! It speaks the fixed newstyle of the protocol, with structured replies, the contexts `base:allocation`
 //! and `qemu:allocation-depth`, and every command but `RESIZE`. With the feature `tls` a server can be made
-//! to talk within TLS only (`Credentials`). Requests of one connection are carried out side by side by a few
+//! to talk within TLS only (`Credentials`), and a client that is told `nbds://` does not talk without. Requests of one connection are carried out side by side by a few
 //! threads, and replies come as they are ready. There is no executor.
 //!
 //! # Hostile clients
@@ -51,12 +51,20 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "tls")]
+mod client_credentials;
+#[cfg(not(feature = "tls"))]
+#[path = "no_credentials.rs"]
+mod client_credentials;
+#[cfg(feature = "tls")]
 mod credentials;
 mod error;
 mod export;
+mod export_info;
 pub mod fuzz;
+mod list;
 mod opener;
 mod options;
+mod peer;
 mod server;
 mod session;
 mod storage;
@@ -68,6 +76,8 @@ mod wire;
 pub use credentials::Credentials;
 pub use error::NbdError;
 pub use export::Export;
+pub use export_info::{BlockSizes, ExportInfo};
+pub use list::{ListError, list_exports};
 pub use opener::NbdOpener;
 pub use options::{ClientOptions, ServerOptions};
 pub use server::{Running, Server, Stopper};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use blockdev_core::{Error, ErrorKind};
+
 use crate::NbdError;
 
 /// Limits of a server. The defaults suit clients that nobody trusts.
@@ -95,5 +97,15 @@ impl ClientOptions {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(LONGEST);
         self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.patience.is_zero() {
+            true => {
+                let text = "a time limit of zero leaves time for nothing";
+                Err(Error::new(ErrorKind::InvalidInput, text))
+            }
+            false => Ok(()),
+        }
     }
 }

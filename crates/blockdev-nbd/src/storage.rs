@@ -11,11 +11,13 @@ use std::sync::{PoisonError, RwLock};
 use blockdev_core::{Error, ErrorKind, FileId, HostExtent, Result, Storage, SyncKind, fits};
 
 use crate::ClientOptions;
+use crate::client_credentials::ClientCredentials;
+use crate::peer::Peer;
 use crate::session::facts::Facts;
 use crate::session::gathering::{Failure, Reply};
 use crate::session::piece::Piece;
 use crate::transport::dialogue::Dialogue;
-use crate::uri::{Place, Uri};
+use crate::uri::Uri;
 use crate::wire::errno;
 use crate::wire::flags::allocation::{HOLE, ZERO};
 use crate::wire::flags::command::{NO_HOLE, REQ_ONE};
@@ -29,8 +31,7 @@ const MOST_NAME: usize = 4096;
 /// The export of an NBD server, whichever, as a [`Storage`] of fixed length.
 ///
 /// One connection, on which the requests of several threads are under way side by side, with structured
-/// replies and `base:allocation` where the server has them. Servers that know no `GO` are refused, and
-/// there is no TLS.
+/// replies and `base:allocation` where the server has them. Servers that know no `GO` are refused.
 ///
 /// The server is not trusted: what it sends is held against what was asked, it may not take longer for a
 /// step than [`ClientOptions::patience`] says, and no length of its own is taken memory for. A connection
@@ -96,25 +97,22 @@ impl NbdStorage {
     /// The export that `uri` names: `nbd://HOST[:PORT]/NAME`, `nbd+unix:///NAME?socket=PATH`, or the same in
     /// QEMU's older spelling, `nbd:HOST:PORT[:exportname=NAME]` and `nbd:unix:PATH[:exportname=NAME]`.
     ///
+    /// With the feature `tls`, `nbds://HOST[:PORT]/NAME?tls-certificates=DIR` and
+    /// `nbds+unix://HOST/NAME?socket=PATH&tls-certificates=DIR` talk within TLS, or not at all. In the directory
+    /// are `ca-cert.pem`, with those whose signature counts, perhaps `ca-crl.pem` with what they have taken
+    /// back, and, where the server asks for them, `client-cert.pem` and `client-key.pem`. The server has to
+    /// be called `HOST` by its certificate, or as another parameter, `tls-hostname=NAME`, says; at a unix
+    /// socket without either, `localhost`.
+    ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when it names none, [`ErrorKind::Unsupported`] when it asks for TLS, and as
-    /// [`connect_tcp`](Self::connect_tcp).
+    /// [`ErrorKind::InvalidInput`] when it names none, or certificates of no use; [`ErrorKind::Unsupported`] when
+    /// it asks for TLS that is not there; and as [`connect_tcp`](Self::connect_tcp).
     pub fn connect(uri: &str, options: &ClientOptions) -> Result<Self> {
-        let Uri { place, name } = Uri::parse(uri)?;
-        match place {
-            Place::Tcp(host, port) => Self::connect_tcp((&*host, port), &name, options),
-            #[cfg(unix)]
-            Place::Unix(path) => {
-                use std::os::unix::ffi::OsStringExt;
-                let path = std::ffi::OsString::from_vec(path);
-                Self::connect_unix(path, &name, options)
-            }
-            #[cfg(not(unix))]
-            Place::Unix(_) => {
-                let text = "this host has no unix sockets";
-                Err(Error::new(ErrorKind::Unsupported, text))
-            }
-        }
+        let uri = Uri::parse(uri)?;
+        check(&uri.name, options)?;
+        let within = uri.credentials()?;
+        let (dialogue, peer) = uri.place.connect(options.patience)?;
+        Self::new(dialogue, &uri.name, peer, within.as_ref())
     }
 
     /// The export `name` of the server at a host and port; the empty name is the server's default.
@@ -131,8 +129,8 @@ impl NbdStorage {
         options: &ClientOptions,
     ) -> Result<Self> {
         check(name, options)?;
-        let (dialogue, peer) = Dialogue::tcp(address, options.patience).map_err(no_connection)?;
-        Self::new(dialogue, name, &peer)
+        let (dialogue, peer) = Peer::tcp(address, options.patience)?;
+        Self::new(dialogue, name, peer, None)
     }
 
     /// The export `name` of the server at a unix socket.
@@ -146,15 +144,17 @@ impl NbdStorage {
         options: &ClientOptions,
     ) -> Result<Self> {
         check(name, options)?;
-        let path = path.as_ref();
-        let dialogue = Dialogue::unix(path, options.patience).map_err(no_connection)?;
-        // One socket by whatever spelling, as long as it is there.
-        let peer = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        Self::new(dialogue, name, &peer)
+        let (dialogue, peer) = Peer::unix(path.as_ref(), options.patience)?;
+        Self::new(dialogue, name, peer, None)
     }
 
-    fn new(mut dialogue: Dialogue, name: &str, peer: &impl Hash) -> Result<Self> {
-        let facts = dialogue.go(name)?;
+    fn new(
+        mut dialogue: Dialogue,
+        name: &str,
+        peer: Peer,
+        within: Option<&ClientCredentials>,
+    ) -> Result<Self> {
+        let facts = dialogue.go(name, within)?;
         let size = facts.size().filter(|size| i64::try_from(*size).is_ok());
         let no_size = || {
             Error::new(
@@ -175,7 +175,7 @@ impl NbdStorage {
             size,
             wrote: AtomicBool::new(false),
             edges: RwLock::new(()),
-            identity: identity(peer, name),
+            identity: identity(&peer, name),
             dialogue,
         })
     }
@@ -251,12 +251,8 @@ impl NbdStorage {
     }
 }
 
-fn no_connection(error: io::Error) -> Error {
-    Error::from(error).context("no connection to the server")
-}
-
 /// What tells one export from others and from files: by where it was reached and how it is called.
-fn identity(peer: &impl Hash, name: &str) -> FileId {
+fn identity(peer: &Peer, name: &str) -> FileId {
     let hashed = |part: u8| {
         let mut hasher = DefaultHasher::new();
         ("nbd", part, peer, name).hash(&mut hasher);
@@ -269,12 +265,11 @@ fn identity(peer: &impl Hash, name: &str) -> FileId {
 }
 
 fn check(name: &str, options: &ClientOptions) -> Result<()> {
-    let text = match () {
-        () if name.len() > MOST_NAME => "no export has so long a name",
-        () if options.patience.is_zero() => "a time limit of zero leaves time for nothing",
-        () => return Ok(()),
-    };
-    Err(Error::new(ErrorKind::InvalidInput, text))
+    if name.len() > MOST_NAME {
+        let text = "no export has so long a name";
+        return Err(Error::new(ErrorKind::InvalidInput, text));
+    }
+    options.check()
 }
 
 impl Drop for NbdStorage {

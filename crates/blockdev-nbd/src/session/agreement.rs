@@ -1,5 +1,6 @@
 //! What a client says until it has an export.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 use super::context::Context;
@@ -12,8 +13,8 @@ use crate::wire::option::{self, REPLY_HEAD_BYTES, decode_reply, kind, put_option
 
 /// Most data of a reply to an option, in bytes.
 const MAX_REPLY: u32 = 64 << 10;
-/// Most replies to one option.
-const MOST_REPLIES: usize = 64;
+/// Most replies to an option that has few.
+pub(super) const FEW: usize = 64;
 /// Most that is told of what a server says, in characters.
 const MOST_TEXT: usize = 200;
 
@@ -27,34 +28,70 @@ pub(crate) fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     text.chars()
         .take(MOST_TEXT)
-        .flat_map(char::escape_debug)
-        .collect()
+        .fold(String::new(), |mut shown, c| {
+            match c {
+                // They steer nothing, and names stay readable.
+                '\\' | '"' | '\'' => shown.push(c),
+                c => shown.extend(c.escape_debug()),
+            }
+            shown
+        })
 }
 
-/// Agrees with a server on the export `name`.
+/// How a server haggles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Newstyle {
+    /// Refuses options that it does not know, and goes on.
+    Fixed,
+    /// Knows `EXPORT_NAME` at most.
+    Old,
+}
+
+/// Hears a server's greeting and returns it, as far as it is understood.
 ///
 /// # Errors
-/// When there is none, or the server makes no sense. The connection is of no use then.
-pub(crate) fn agree(stream: &mut (impl Read + Write), name: &str) -> io::Result<Facts> {
+/// When it is no server.
+pub(crate) fn greet(stream: &mut (impl Read + Write)) -> io::Result<Newstyle> {
     let mut greeting = [0; GREETING_BYTES];
     stream.read_exact(&mut greeting)?;
     let flags = decode_greeting(&greeting).ok_or_else(|| nonsense("this is no NBD server"))?;
     if flags & server::FIXED_NEWSTYLE == 0 {
-        return Err(nonsense("the server knows no options"));
+        return Ok(Newstyle::Old);
     }
     stream.write_all(&client::FIXED_NEWSTYLE.to_be_bytes())?;
+    Ok(Newstyle::Fixed)
+}
+
+/// Has a server consent to TLS, which begins with the next byte then. If it refuses, nothing is to be said in
+/// the clear.
+///
+/// # Errors
+/// When it makes no sense.
+pub(crate) fn start_tls(stream: &mut (impl Read + Write)) -> io::Result<Option<Refusal>> {
+    ask(stream, option::STARTTLS, &[], FEW, |_, _| false)
+}
+
+/// Agrees with a server on the export `name`, once it was greeted.
+///
+/// # Errors
+/// When there is none, or the server makes no sense. The connection is of no use then.
+pub(crate) fn agree(stream: &mut (impl Read + Write), name: &str) -> io::Result<Facts> {
     let mut facts = Facts::unknown();
-    let refused = ask(stream, option::STRUCTURED_REPLY, &[], |_, _| false)?;
+    let refused = ask(stream, option::STRUCTURED_REPLY, &[], FEW, |_, _| false)?;
     facts.structured = refused.is_none();
     if facts.structured {
         facts.context = context(stream, name)?;
     }
-    let refused = ask(stream, option::GO, &info::request(name), |kind, data| {
-        kind == kind::INFO && facts.learn(data)
-    })?;
+    let refused = ask(
+        stream,
+        option::GO,
+        &info::request(name),
+        FEW,
+        |kind, data| kind == kind::INFO && facts.learn(data),
+    )?;
     match refused {
         None => Ok(facts),
-        Some(text) => Err(io::Error::other(text)),
+        Some(refusal) => Err(io::Error::other(refusal.to_string())),
     }
 }
 
@@ -65,30 +102,51 @@ fn context(stream: &mut (impl Read + Write), name: &str) -> io::Result<Option<u3
     data.extend(1u32.to_be_bytes());
     data.extend(info::string(wanted));
     let mut id = None;
-    let refused = ask(stream, option::SET_META_CONTEXT, &data, |kind, data| {
-        let mut fields = Fields(data);
-        let told = fields.u32();
-        let asked_for = kind == kind::META_CONTEXT && fields.0 == wanted.as_bytes();
-        asked_for && id.is_none() && {
-            id = told;
-            id.is_some()
-        }
-    })?;
+    let refused = ask(
+        stream,
+        option::SET_META_CONTEXT,
+        &data,
+        FEW,
+        |kind, data| {
+            let mut fields = Fields(data);
+            let told = fields.u32();
+            let asked_for = kind == kind::META_CONTEXT && fields.0 == wanted.as_bytes();
+            asked_for && id.is_none() && {
+                id = told;
+                id.is_some()
+            }
+        },
+    )?;
     Ok(id.filter(|_| refused.is_none()))
 }
 
-/// Asks for one option. Each reply before the last goes to `part`, which says whether it makes sense. The
-/// result is the server's refusal, if it is one.
-fn ask(
+/// A server's refusal of an option.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: u32,
+    /// Its words, fit to be shown.
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server refuses ({:#x}): {}", self.code, self.text)
+    }
+}
+
+/// Asks for one option. Each reply before the last goes to `part`, which says whether it makes sense, of
+/// which there are `most` at most. The result is the server's refusal, if it is one.
+pub(super) fn ask(
     stream: &mut (impl Read + Write),
     option: u32,
     data: &[u8],
+    most: usize,
     mut part: impl FnMut(u32, &[u8]) -> bool,
-) -> io::Result<Option<String>> {
+) -> io::Result<Option<Refusal>> {
     let mut said = Vec::new();
     put_option(&mut said, option, data);
     stream.write_all(&said)?;
-    for _ in 0..MOST_REPLIES {
+    for _ in 0..=most {
         let mut head = [0; REPLY_HEAD_BYTES];
         stream.read_exact(&mut head)?;
         let reply = decode_reply(&head, option);
@@ -101,8 +159,10 @@ fn ask(
         match kind {
             kind::ACK => return Ok(None),
             error if error >> 31 == 1 => {
-                let text = format!("the server refuses ({error:#x}): {}", shown(&data));
-                return Ok(Some(text));
+                return Ok(Some(Refusal {
+                    code: error,
+                    text: shown(&data),
+                }));
             }
             other if part(other, &data) => {}
             _ => return Err(nonsense("malformed information")),
@@ -141,7 +201,11 @@ mod tests {
     }
 
     fn agreed(said: &[u8]) -> io::Result<Facts> {
-        agree(&mut Deaf { said, heard: 0 }, "disk")
+        let mut server = Deaf { said, heard: 0 };
+        match greet(&mut server)? {
+            Newstyle::Fixed => agree(&mut server, "disk"),
+            Newstyle::Old => Err(nonsense("no options")),
+        }
     }
 
     fn replies() -> Vec<u8> {

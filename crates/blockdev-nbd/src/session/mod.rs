@@ -14,6 +14,7 @@ pub(crate) mod answer;
 pub(crate) mod context;
 pub(crate) mod facts;
 pub(crate) mod gathering;
+pub(crate) mod listing;
 pub(crate) mod negotiation;
 pub(crate) mod offer;
 pub(crate) mod piece;

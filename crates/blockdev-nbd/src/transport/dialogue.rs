@@ -15,15 +15,21 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use blockdev_core::{Error, ErrorKind, Result};
+use blockdev_core::{Error, ErrorKind};
 
 use super::line::{Inbox, Line};
 use super::queue::{First, Queue};
 use super::timed::{allowance, due};
-use crate::session::agreement::{agree, nonsense};
+use crate::client_credentials::ClientCredentials;
+use crate::session::agreement::{Newstyle, Refusal, agree, greet, nonsense, start_tls};
 use crate::session::facts::Facts;
 use crate::session::gathering::{Gathering, Head, Reply};
+use crate::session::listing::list;
+use crate::wire::option;
 use crate::wire::request::RequestHead;
+use crate::{ExportInfo, ListError};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How long taking one's leave may take: nobody waits for it.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -81,12 +87,54 @@ impl Dialogue {
         }
     }
 
-    /// Asks for the export `name`.
-    pub(crate) fn go(&mut self, name: &str) -> io::Result<Facts> {
-        let mut until = self.line.until(Instant::now() + self.patience);
-        let facts = agree(&mut until, name)?;
+    /// Asks for the export `name`, `within` TLS if at all.
+    pub(crate) fn go(
+        &mut self,
+        name: &str,
+        within: Option<&ClientCredentials>,
+    ) -> io::Result<Facts> {
+        let end = Instant::now() + self.patience;
+        self.begin(within, end).map_err(|why| match why {
+            NotBegun::Failed(error) => error,
+            NotBegun::Old => nonsense("the server knows no options"),
+            NotBegun::NoTls(refusal) => io::Error::other(format!("no TLS: {refusal}")),
+        })?;
+        let facts = agree(&mut self.line.until(end), name)?;
         self.line.be_patient(self.patience)?;
         Ok(facts)
+    }
+
+    /// Asks for what the server has, `within` TLS if at all, and takes leave.
+    pub(crate) fn list(
+        mut self,
+        within: Option<&ClientCredentials>,
+    ) -> Result<Vec<ExportInfo>, ListError> {
+        let end = Instant::now() + self.patience;
+        self.begin(within, end).map_err(|why| match why {
+            NotBegun::Failed(error) => ListError::Failed(error),
+            NotBegun::Old => ListError::NoLists,
+            NotBegun::NoTls(refusal) => ListError::refused(option::STARTTLS, refusal),
+        })?;
+        let exports = list(&mut self.line.until(end))?;
+        self.line.leave();
+        Ok(exports)
+    }
+
+    /// What comes before the first question about exports.
+    fn begin(&mut self, within: Option<&ClientCredentials>, end: Instant) -> Result<(), NotBegun> {
+        if greet(&mut self.line.until(end))? == Newstyle::Old {
+            return Err(NotBegun::Old);
+        }
+        let Some(credentials) = within else {
+            return Ok(());
+        };
+        if let Some(refusal) = start_tls(&mut self.line.until(end))? {
+            return Err(NotBegun::NoTls(refusal));
+        }
+        self.line.secure(credentials, end).map_err(|error| {
+            let text = format!("no TLS with the server: {error}");
+            NotBegun::Failed(io::Error::new(error.kind(), text))
+        })
     }
 
     /// # Errors
@@ -160,6 +208,21 @@ impl Dialogue {
         let mut until = self.line.until(Instant::now() + FAREWELL);
         // Whoever does not hear it sees the connection end.
         let _ = until.write_all(&head.encode());
+        self.line.leave();
+    }
+}
+
+/// Why a server is asked for nothing.
+enum NotBegun {
+    Failed(io::Error),
+    /// It knows no options.
+    Old,
+    NoTls(Refusal),
+}
+
+impl From<io::Error> for NotBegun {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
     }
 }
 

@@ -11,7 +11,7 @@ use super::tls::{Opening, Sealing};
 pub(super) enum FromClient<'a> {
     Plain(&'a Stream),
     #[cfg(feature = "tls")]
-    Tls(Box<Opening<'a>>),
+    Tls(Box<Opening<&'a Stream>>),
 }
 
 /// Where what is said to the client goes in.
@@ -19,7 +19,7 @@ pub(super) enum FromClient<'a> {
 pub(super) enum ToClient<'a> {
     Plain(&'a Stream),
     #[cfg(feature = "tls")]
-    Tls(Sealing<'a>),
+    Tls(Sealing<&'a Stream>),
 }
 
 impl Read for FromClient<'_> {

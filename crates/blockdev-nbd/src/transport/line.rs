@@ -6,10 +6,16 @@ use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 #[cfg(unix)]
 use std::path::Path;
+use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
-use super::timed::{send, too_slow};
+use super::timed::{send, too_slow, waited};
+#[cfg(feature = "tls")]
+use super::tls::{Opening, Sealing};
+use crate::client_credentials::ClientCredentials;
 
 /// How much is taken from the socket at once, in bytes, where less is wanted: many heads of replies.
 const TAKEN_AT_ONCE: usize = 8 << 10;
@@ -32,9 +38,27 @@ impl Inbox {
     }
 }
 
-/// A connected socket, as a client has it.
+/// A connected socket, as a client has it: in the clear, or within TLS.
 #[derive(Debug)]
-pub(super) struct Line(Stream);
+pub(super) struct Line {
+    stream: Arc<Stream>,
+    #[cfg(feature = "tls")]
+    secret: Option<Secret>,
+}
+
+/// The two ends of TLS. Nobody waits for these locks: one reads at a time, and one sends.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Secret {
+    opening: Mutex<Opening<Arc<Stream>>>,
+    sealing: Mutex<Sealing<Arc<Stream>>>,
+}
+
+#[cfg(feature = "tls")]
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked with a message under way has ended the connection.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Line {
     /// By TCP, to the first of the addresses that answers, which is told.
@@ -60,15 +84,34 @@ impl Line {
 
     fn new(stream: Stream) -> io::Result<Self> {
         stream.prepare()?;
-        Ok(Self(stream))
+        Ok(Self {
+            stream: Arc::new(stream),
+            #[cfg(feature = "tls")]
+            secret: None,
+        })
+    }
+
+    /// Goes on within TLS, which is agreed on until `end`.
+    #[cfg(feature = "tls")]
+    pub(super) fn secure(&mut self, with: &ClientCredentials, end: Instant) -> io::Result<()> {
+        let stream = Arc::clone(&self.stream);
+        let (opening, sealing) = super::tls::connect(with.config(), with.name(), stream, end)?;
+        self.secret = Some(Secret {
+            opening: Mutex::new(opening),
+            sealing: Mutex::new(sealing),
+        });
+        Ok(())
+    }
+
+    /// Goes on within TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn secure(&mut self, with: &ClientCredentials, _end: Instant) -> io::Result<()> {
+        match *with {}
     }
 
     /// Both ways until `end`, for one who uses the line alone.
     pub(super) fn until(&self, end: Instant) -> Until<'_> {
-        Until {
-            stream: &self.0,
-            end,
-        }
+        Until { line: self, end }
     }
 
     /// What comes until `end`, by way of the `inbox`.
@@ -79,23 +122,44 @@ impl Line {
 
     /// From here on no write waits longer than `patience`.
     pub(super) fn be_patient(&self, patience: Duration) -> io::Result<()> {
-        self.0.set_write_timeout(patience)
+        self.stream.set_write_timeout(patience)
     }
 
     /// Sends one message, while nobody else does.
     pub(super) fn send(&self, head: &[u8], data: &[u8], patience: Duration) -> io::Result<()> {
-        send(&self.0, head, data, patience)
+        #[cfg(feature = "tls")]
+        if let Some(secret) = &self.secret {
+            return send(&mut *lock(&secret.sealing), head, data, patience);
+        }
+        send(&*self.stream, head, data, patience)
+    }
+
+    /// Some of what comes, after one wait at most.
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        #[cfg(feature = "tls")]
+        if let Some(secret) = &self.secret {
+            return lock(&secret.opening).read(buf);
+        }
+        (&*self.stream).read(buf)
+    }
+
+    /// Says that nothing more will come, where there are words for it.
+    pub(super) fn leave(&self) {
+        #[cfg(feature = "tls")]
+        if let Some(secret) = &self.secret {
+            lock(&secret.sealing).leave();
+        }
     }
 
     /// Has whoever reads or sends fail.
     pub(super) fn hang_up(&self) {
-        self.0.shutdown(Shutdown::Both);
+        self.stream.shutdown(Shutdown::Both);
     }
 }
 
 /// What is read and written until an instant, however the server deals out its bytes.
 pub(super) struct Until<'a> {
-    stream: &'a Stream,
+    line: &'a Line,
     end: Instant,
 }
 
@@ -108,28 +172,30 @@ impl Until<'_> {
     }
 }
 
-fn late(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => too_slow(),
-        _ => error,
-    }
-}
-
 impl Read for Until<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buf).map_err(late)
+        loop {
+            self.line.stream.set_read_timeout(self.left()?)?;
+            match self.line.read(buf) {
+                // Within TLS also where something came that is no whole record.
+                Err(error) if waited(&error) => {}
+                other => return other,
+            }
+        }
     }
 }
 
 impl Write for Until<'_> {
+    /// Sends all of `buf`.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(buf).map_err(late)
+        let left = self.left()?;
+        self.line.stream.set_write_timeout(left)?;
+        self.line.send(buf, &[], left)?;
+        Ok(buf.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
+        Ok(())
     }
 }
 
@@ -153,6 +219,14 @@ impl Read for Incoming<'_> {
         buf[..some].copy_from_slice(&buffer[*start..][..some]);
         *start += some;
         Ok(some)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn late(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => too_slow(),
+        _ => error,
     }
 }
 

@@ -1,20 +1,21 @@
 //! TLS between a socket and what is said by it.
 //!
 //! ```text
-//!   socket ──► Opening ──► requests     one thread
-//!                 └─ state ─┐           locked while bytes are opened or sealed, never while one waits
-//!   socket ◄── Sealing ◄── replies      whoever has the turn
+//!   socket ──► Opening ──► what comes    one thread
+//!                 └─ state ─┐            locked while bytes are opened or sealed, never while one waits
+//!   socket ◄── Sealing ◄── what goes     whoever has the turn
 //! ```
 //!
-//! So a client that takes no replies keeps nobody from reading what it sends, and the other way round.
-//! Only [`Sealing`] writes: what the state has to say for itself goes with the next reply.
+//! So one who takes nothing keeps nobody from reading what he sends, and the other way round. Only
+//! [`Sealing`] writes: what the state has to say for itself goes with the next message.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
 use super::stream::Stream;
 use super::timed::{send, too_slow, waited};
@@ -25,17 +26,17 @@ const PIECE: usize = 18 << 10;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The state of a connection, shared by its two ends.
-type State = Arc<Mutex<ServerConnection>>;
+type State = Arc<Mutex<Connection>>;
 
-fn lock(state: &State) -> MutexGuard<'_, ServerConnection> {
+fn lock(state: &State) -> MutexGuard<'_, Connection> {
     // A panic in there would be a mistake of the library's, which ends the connection by its own errors.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sealed bytes to plain ones.
 #[derive(Debug)]
-pub(super) struct Opening<'a> {
-    stream: &'a Stream,
+pub(super) struct Opening<S> {
+    stream: S,
     state: State,
     sealed: Vec<u8>,
     /// Those of `sealed` that are still to be opened.
@@ -44,32 +45,55 @@ pub(super) struct Opening<'a> {
 
 /// Plain bytes to sealed ones.
 #[derive(Debug)]
-pub(super) struct Sealing<'a> {
-    stream: &'a Stream,
+pub(super) struct Sealing<S> {
+    stream: S,
     state: State,
     sealed: Vec<u8>,
     /// So many of `sealed` have gone.
     sent: usize,
 }
 
-/// The handshake, which takes until `end` at most.
-pub(super) fn accept<'a>(
+/// Both directions of a connection.
+type Ends<S> = (Opening<S>, Sealing<S>);
+
+/// A server's handshake, which takes until `end` at most.
+pub(super) fn accept(
     config: Arc<ServerConfig>,
-    stream: &'a Stream,
+    stream: &Stream,
     end: Instant,
-) -> io::Result<(Opening<'a>, Sealing<'a>)> {
-    let mut state = ServerConnection::new(config).map_err(io::Error::other)?;
+) -> io::Result<Ends<&Stream>> {
+    let state = ServerConnection::new(config).map_err(io::Error::other)?;
+    shake_hands(state.into(), stream, end)
+}
+
+/// A client's handshake with the server `name`, which takes until `end` at most.
+pub(super) fn connect(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: Arc<Stream>,
+    end: Instant,
+) -> io::Result<Ends<Arc<Stream>>> {
+    let state = ClientConnection::new(config, name).map_err(io::Error::other)?;
+    shake_hands(state.into(), stream, end)
+}
+
+fn shake_hands<S: Deref<Target = Stream> + Clone>(
+    mut state: Connection,
+    stream: S,
+    end: Instant,
+) -> io::Result<Ends<S>> {
     let mut sealed = vec![0; PIECE];
     let mut left = 0..0;
     let mut said = Vec::new();
+    // A client speaks first.
+    drain(&mut state, &mut said)?;
+    send(&*stream, &said, &[], remaining(end)?)?;
+    said.clear();
     while state.is_handshaking() {
-        let remains = end.saturating_duration_since(Instant::now());
-        if remains.is_zero() {
-            return Err(too_slow());
-        }
+        let remains = remaining(end)?;
         if left.is_empty() {
             stream.set_read_timeout(remains)?;
-            let mut from = stream;
+            let mut from = &*stream;
             left = match from.read(&mut sealed) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(some) => 0..some,
@@ -78,15 +102,15 @@ pub(super) fn accept<'a>(
             };
         }
         let opened = open(&mut state, &sealed, &mut left);
-        // Also where it failed: the client is told why, if it listens.
+        // Also where it failed: the other side is told why, if it listens.
         drain(&mut state, &mut said)?;
-        let told = send(stream, &said, &[], remains);
+        let told = send(&*stream, &said, &[], remains);
         said.clear();
         opened.and(told)?;
     }
     let state = Arc::new(Mutex::new(state));
     let sealing = Sealing {
-        stream,
+        stream: stream.clone(),
         state: Arc::clone(&state),
         sealed: said,
         sent: 0,
@@ -100,8 +124,15 @@ pub(super) fn accept<'a>(
     Ok((opening, sealing))
 }
 
+fn remaining(end: Instant) -> io::Result<Duration> {
+    match end.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(too_slow()),
+        left => Ok(left),
+    }
+}
+
 /// Takes some of what is `left` of `sealed` in.
-fn open(state: &mut ServerConnection, sealed: &[u8], left: &mut Range<usize>) -> io::Result<()> {
+fn open(state: &mut Connection, sealed: &[u8], left: &mut Range<usize>) -> io::Result<()> {
     let taken = state.read_tls(&mut &sealed[left.clone()])?;
     if taken == 0 {
         // It would be tried for ever.
@@ -115,14 +146,14 @@ fn open(state: &mut ServerConnection, sealed: &[u8], left: &mut Range<usize>) ->
 }
 
 /// Appends to `sealed` what is to be sent.
-fn drain(state: &mut ServerConnection, sealed: &mut Vec<u8>) -> io::Result<()> {
+fn drain(state: &mut Connection, sealed: &mut Vec<u8>) -> io::Result<()> {
     while state.wants_write() {
         state.write_tls(sealed)?;
     }
     Ok(())
 }
 
-impl Read for Opening<'_> {
+impl<S: Deref<Target = Stream>> Read for Opening<S> {
     /// Waits for the socket once at most: who deals out records with nothing in them is not waited for
     /// longer than one who deals out nothing. [`io::ErrorKind::WouldBlock`] when nothing came of it.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -132,7 +163,7 @@ impl Read for Opening<'_> {
             other => return other,
         }
         if self.left.is_empty() {
-            let mut from = self.stream;
+            let mut from = &*self.stream;
             // That it ends without a farewell is no matter: each request says how long it is.
             match from.read(&mut self.sealed)? {
                 0 => return Ok(0),
@@ -145,7 +176,7 @@ impl Read for Opening<'_> {
     }
 }
 
-impl Write for Sealing<'_> {
+impl<S: Deref<Target = Stream>> Write for Sealing<S> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(buf)])
     }
@@ -162,7 +193,7 @@ impl Write for Sealing<'_> {
     /// Writes to the socket once at most.
     fn flush(&mut self) -> io::Result<()> {
         if self.sent < self.sealed.len() {
-            let mut to = self.stream;
+            let mut to = &*self.stream;
             match to.write(&self.sealed[self.sent..])? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 some => self.sent += some,
@@ -177,8 +208,8 @@ impl Write for Sealing<'_> {
     }
 }
 
-impl Sealing<'_> {
-    /// Tells the client that nothing more will come, and does not insist.
+impl<S: Deref<Target = Stream>> Sealing<S> {
+    /// Tells the other side that nothing more will come, and does not insist.
     pub(super) fn leave(&mut self) {
         let said = || {
             self.stream.set_write_timeout(FAREWELL)?;

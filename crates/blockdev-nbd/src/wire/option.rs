@@ -23,6 +23,7 @@ pub(crate) const STRUCTURED_REPLY: u32 = 8;
 // The text had 10 and 11 once; these are what libnbd 1.14 and QEMU 10.0 send.
 pub(crate) const LIST_META_CONTEXT: u32 = 9;
 pub(crate) const SET_META_CONTEXT: u32 = 10;
+pub(crate) const EXTENDED_HEADERS: u32 = 11;
 
 /// Types of replies; those with the top bit are errors.
 pub(crate) mod kind {
