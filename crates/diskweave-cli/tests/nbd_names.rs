@@ -432,10 +432,14 @@ fn errors_name_the_export_and_the_reason() {
         ),
         (format!("nbd://{port}/"), "no connection to the server"),
         (nbd_uri(&server.socket, "other"), "the server refuses"),
-        ("nbds://127.0.0.1/".to_owned(), "TLS is not spoken"),
+        ("nbds://127.0.0.1/".to_owned(), "tls-certificates=DIR"),
+        (
+            "nbds://127.0.0.1/?tls-certificates=/nowhere".to_owned(),
+            "/nowhere/ca-cert.pem",
+        ),
         (
             format!("{}&tls-hostname=x", server.uri()),
-            "TLS, which is not spoken",
+            "TLS is spoken where the name begins with nbds",
         ),
         ("nbd:nowhere".to_owned(), "an export is nbd://HOST"),
     ] {

@@ -139,6 +139,33 @@ fn mistakes_are_told_in_the_same_words() {
         "-k DIR/nbd --object tls-creds-x509,id=t,endpoint=server,dir=DIR -f raw r.raw",
         "-k DIR/nbd --object tls-creds-x509,id=t,endpoint=x,dir=DIR -f raw r.raw",
         "-k DIR/nbd --object tls-creds-x509,id=t,dir=DIR,verify-peer=maybe -f raw r.raw",
+        "-L",
+        "-L -p x",
+        "-L -b no.such.host.invalid",
+        "-L -k DIR/nbd",
+        "-L -k DIR/nbd -p 5 -r -t -v -s -e 5 --image-opts --pid-file=DIR/pid",
+        "-L -k relative -x name",
+        "-L r.raw",
+        "-L -k DIR/nbd r.raw extra",
+        "-L -x name",
+        "-L -x name --fork r.raw",
+        "-L -D words -p x",
+        "-L -f raw --fork",
+        "-L -A",
+        "-L -B map",
+        "-L -d",
+        "-L -n",
+        "-L --aio=threads",
+        "-L --discard=unmap",
+        "-L --cache=bogus",
+        "-L -o 5",
+        "-L -o 0 -l snapshot.id=1",
+        "-L -l name",
+        "-L --fork --tls-creds t",
+        "-L -e x",
+        "-L --tls-creds t",
+        "-L --tls-hostname t",
+        "-L -k DIR/nbd --object tls-creds-x509,id=t,dir=DIR --tls-creds t",
     ];
     let dir = images();
     for line in lines {
@@ -455,5 +482,180 @@ fn within_tls_both_serve_who_has_a_certificate() {
         assert_eq!(tools.info(&uri).unwrap()["TLS"], true, "{server:?}");
         assert!(tools.info(&nbd_uri(&dir.path().join("nbd"), "")).is_err());
         assert_eq!(served.ended(dir.path()).0, Some(0));
+    }
+}
+
+/// What a program that lists prints, and its exit code.
+fn listed(program: &Path, dir: &Path, line: &str) -> (Option<i32>, String, String) {
+    let output = command(program, dir, &format!("-L {line}"))
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Both programs list the same, which begins with `exports available: COUNT`.
+fn listed_alike(dir: &Path, line: &str, count: usize) -> String {
+    let [expected, is] = both().unwrap().map(|program| listed(&program, dir, line));
+    assert_eq!(expected.0, Some(0), "{line}: {}", expected.2);
+    let first = format!("exports available: {count}\n");
+    assert!(expected.1.starts_with(&first), "{line}: {}", expected.1);
+    assert_eq!(is, expected, "{line}");
+    is.1
+}
+
+#[test]
+fn exports_are_listed_to_the_byte() {
+    let Some(servers) = both() else {
+        return;
+    };
+    for server in &servers {
+        for (line, told) in [
+            ("-t -f raw r.raw", "export: ''"),
+            ("-t -r -f raw r.raw -x a -D words", "description: words"),
+            ("-t -A -f qcow2 q.qcow2", "qemu:allocation-depth"),
+            ("-t -e 5 -f qcow2 q.qcow2", "base:allocation"),
+            ("-t -o 4096 -r -f raw r.raw", "readonly"),
+        ] {
+            let dir = images();
+            let dir = dir.path();
+            let served = Served::start(server, dir, line);
+            let text = listed_alike(dir, "-k DIR/nbd", 1);
+            assert!(text.contains(told), "{line}: {text}");
+            served.ended(dir);
+        }
+    }
+}
+
+/// A server by `arguments`, ended when it is dropped.
+struct Nbdkit(Child);
+
+impl Nbdkit {
+    fn start(dir: &Path, arguments: &[&str]) -> Option<Self> {
+        let child = Command::new(NbdServer::Nbdkit.find()?)
+            .current_dir(dir)
+            .arg("-f")
+            .args(arguments)
+            .stderr(Stdio::null())
+            .spawn();
+        let served = Self(child.unwrap());
+        let began = Instant::now();
+        while !dir.join("pid").exists() {
+            assert!(began.elapsed() < PATIENCE, "no server");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Some(served)
+    }
+}
+
+impl Drop for Nbdkit {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn several_exports_and_those_of_older_servers_are_listed_to_the_byte() {
+    let Some(_) = both() else {
+        return;
+    };
+    let policy = [
+        "blocksize-minimum=512",
+        "blocksize-preferred=4096",
+        "blocksize-maximum=1M",
+    ];
+    let policy = [&["--filter=blocksize-policy", "memory", "1M"], &policy[..]].concat();
+    for (arguments, count) in [
+        (&["file", "dir=exports"][..], 3),
+        (&policy, 1),
+        (&["--no-sr", "memory", "1000"], 1),
+        (&["--oldstyle", "memory", "1000"], 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs::create_dir(dir.join("exports")).unwrap();
+        for (name, size) in [("one", 1 << 20), ("it's two", 1000), ("none", 0)] {
+            let file = fs::File::create(dir.join("exports").join(name)).unwrap();
+            file.set_len(size).unwrap();
+        }
+        let arguments = [&["-P", "pid", "-U", "nbd"], arguments].concat();
+        let Some(served) = Nbdkit::start(dir, &arguments) else {
+            return;
+        };
+        match arguments.contains(&"--oldstyle") {
+            true => {
+                let (code, _, error) = listed(&both().unwrap()[1], dir, "-k DIR/nbd");
+                assert_eq!(code, Some(1));
+                assert!(error.contains("no NBD server"), "{error}");
+            }
+            false => drop(listed_alike(dir, "-k DIR/nbd", count)),
+        }
+        drop(served);
+    }
+}
+
+#[test]
+fn within_tls_and_by_tcp_exports_are_listed_as_well() {
+    let (Some([theirs, ours]), Some(certtool)) = (both(), Certtool::find()) else {
+        return;
+    };
+    let object = "--object tls-creds-x509,id=t,dir=DIR";
+    for server in [&theirs, &ours] {
+        let dir = images();
+        let dir = dir.path();
+        for pki in ["pki", "others"] {
+            certtool.make(&dir.join(pki));
+        }
+        let line = format!("-t -e 5 {object}/pki,endpoint=server --tls-creds t -f raw r.raw");
+        let served = Served::start(server, dir, &line);
+        let clients = format!("-k DIR/nbd {object}/pki,endpoint=client --tls-creds t");
+        listed_alike(dir, &format!("{clients} --tls-hostname localhost"), 1);
+        for (line, alike) in [
+            (clients.clone(), true),
+            ("-k DIR/nbd".into(), server == &theirs),
+            (format!("{clients} --tls-hostname elsewhere"), false),
+            (
+                clients.replace("pki,", "others,") + " --tls-hostname localhost",
+                false,
+            ),
+            (format!("{clients} --tls-authz x"), true),
+            (clients.replace("=client", "=server"), true),
+            (clients.replace("/pki", "/nowhere"), true),
+        ] {
+            let [expected, is] = [&theirs, &ours].map(|program| listed(program, dir, &line));
+            assert_eq!((expected.0, is.0), (Some(1), Some(1)), "{line}: {is:?}");
+            assert_eq!(is.1, "", "{line}");
+            assert!(!alike || is == expected, "{line}: {is:?}, {expected:?}");
+        }
+        served.ended(dir);
+        let served = Served::start(server, dir, "-t -e 5 -f raw r.raw");
+        let [expected, is] = [&theirs, &ours].map(|program| {
+            let line = format!("{clients} --tls-hostname localhost");
+            let (code, _, error) = listed(program, dir, &line);
+            (code, error.lines().next().map(str::to_owned))
+        });
+        assert_eq!((is.0, &is), (Some(1), &expected), "it has no TLS");
+        served.ended(dir);
+    }
+    let dir = images();
+    let dir = dir.path();
+    // Not one of those that the host deals out: whoever waits for a server there could meet himself.
+    let port = 20_000 + std::process::id() % 10_000;
+    let port = u16::try_from(port).unwrap();
+    for server in [&theirs, &ours] {
+        let line = format!("-t -e 5 -b 127.0.0.1 -p {port} -f raw r.raw");
+        let mut child = command(server, dir, &line).spawn().unwrap();
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < PATIENCE, "no server");
+            thread::sleep(Duration::from_millis(5));
+        }
+        listed_alike(dir, &format!("-b 127.0.0.1 -p {port}"), 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use blockdev_nbd::{Credentials, ServerOptions};
 use diskweave::SnapshotName;
 
-use super::credentials;
+use super::{credentials, list};
 use crate::compat::complaint::Complaint;
 use crate::compat::getopt::{Flag, Parsed};
 use crate::serving::activation::Activation;
@@ -90,20 +90,8 @@ impl Call {
     pub(super) fn new(said: &Parsed) -> Result<Self, Complaint> {
         refuse(said)?;
         let mut manner = manner(said)?;
-        manner.offset = match said.value("offset") {
-            None => 0,
-            Some(text) if text.starts_with('-') && text[1..].parse::<u64>().is_ok() => {
-                let text = format!("Value '{text}' is out of range for parameter 'offset'");
-                return bad(text);
-            }
-            Some(text) => {
-                number(&text).ok_or_else(|| Complaint::new(format!("Invalid offset '{text}'")))?
-            }
-        };
-        let socket = said.value("socket");
-        if let Some(socket) = &socket {
-            super::check_socket(socket)?;
-        }
+        manner.offset = offset(said)?;
+        let socket = socket(said)?;
         let named = |option: &str, what| match said.value(option) {
             Some(text) if text.len() > MAX_STRING => {
                 bad(format!("export {what} '{text}' too long"))
@@ -121,18 +109,7 @@ impl Call {
         if image_opts && format.is_some() {
             return bad("--image-opts and -f are mutually exclusive");
         }
-        let bind = said.value("bind").unwrap_or_else(|| "0.0.0.0".into());
-        let port = said.value("port").unwrap_or_else(|| NBD_PORT.into());
-        let port = match port.parse() {
-            Ok(port) => port,
-            Err(_) if socket.is_some() => 0,
-            Err(_) => {
-                return bad(format!(
-                    "address resolution failed for {bind}:{port}: Servname not supported for \
-                     ai_socktype"
-                ));
-            }
-        };
+        let Place { socket, bind, port } = Place::new(said, socket)?;
         Ok(Self {
             name: named("export-name", "name")?,
             description: named("description", "description")?,
@@ -176,6 +153,63 @@ impl Call {
     }
 }
 
+/// Where a server is, or is to be.
+pub(super) struct Place {
+    pub(super) socket: Option<String>,
+    pub(super) bind: String,
+    pub(super) port: u16,
+}
+
+impl Place {
+    fn new(said: &Parsed, socket: Option<String>) -> Result<Self, Complaint> {
+        let bind = said.value("bind").unwrap_or_else(|| "0.0.0.0".into());
+        let port = said.value("port").unwrap_or_else(|| NBD_PORT.into());
+        let port = match port.parse() {
+            Ok(port) => port,
+            Err(_) if socket.is_some() => 0,
+            Err(_) => {
+                return bad(format!(
+                    "address resolution failed for {bind}:{port}: Servname not supported for \
+                     ai_socktype"
+                ));
+            }
+        };
+        Ok(Self { socket, bind, port })
+    }
+
+    /// The one whose exports are to be listed; nothing else may be asked for.
+    pub(super) fn of_another(said: &Parsed) -> Result<Self, Complaint> {
+        refuse(said)?;
+        manner(said)?;
+        let offset = offset(said)?;
+        let socket = socket(said)?;
+        options(said)?;
+        list::check(said, offset)?;
+        Self::new(said, socket)
+    }
+}
+
+fn offset(said: &Parsed) -> Result<u64, Complaint> {
+    match said.value("offset") {
+        None => Ok(0),
+        Some(text) if text.starts_with('-') && text[1..].parse::<u64>().is_ok() => {
+            let text = format!("Value '{text}' is out of range for parameter 'offset'");
+            bad(text)
+        }
+        Some(text) => {
+            number(&text).ok_or_else(|| Complaint::new(format!("Invalid offset '{text}'")))
+        }
+    }
+}
+
+fn socket(said: &Parsed) -> Result<Option<String>, Complaint> {
+    let socket = said.value("socket");
+    if let Some(socket) = &socket {
+        super::check_socket(socket)?;
+    }
+    Ok(socket)
+}
+
 /// What this server does not do is not passed over.
 fn refuse(said: &Parsed) -> Result<(), Complaint> {
     for (option, text) in [
@@ -185,13 +219,10 @@ fn refuse(said: &Parsed) -> Result<(), Complaint> {
         ),
         ("disconnect", "-d: NBD devices of the kernel are not served"),
         ("bitmap", "-B: bitmaps are not served"),
-        (
-            "list",
-            "-L: exports of other servers are not listed; 'nbdinfo --list' does it",
-        ),
         ("selinux-label", "--selinux-label is not supported"),
     ] {
-        if said.has(option) {
+        // A list says of them what QEMU's does.
+        if said.has(option) && !said.has("list") {
             return bad(text);
         }
     }
@@ -199,6 +230,9 @@ fn refuse(said: &Parsed) -> Result<(), Complaint> {
         if said.has(option) && !said.has("tls-creds") {
             return bad(format!("--{option} is not permitted without --tls-creds"));
         }
+    }
+    if said.has("list") {
+        return Ok(());
     }
     if said.has("tls-authz") {
         return bad(

@@ -20,9 +20,11 @@ pub(super) fn text(name: &str) -> String {
          \x20 -o, --offset=OFFSET       offset into the image\n\
          \x20 -A, --allocation-depth    expose the allocation depth\n\n\
          General purpose options:\n\
+         \x20 -L, --list                list exports available from another NBD server\n\
          \x20     --object tls-creds-x509,id=ID,dir=DIR,endpoint=server[,verify-peer=off]\n\
          \x20                           certificates for TLS\n\
          \x20     --tls-creds=ID        use an earlier --object to provide TLS\n\
+         \x20     --tls-hostname=NAME   what the other server's certificate has to say (with -L)\n\
          \x20     --fork                go on in the background once clients are let in\n\
          \x20     --pid-file=PATH       store the server's process ID in the given file\n\n\
          Block device options:\n\

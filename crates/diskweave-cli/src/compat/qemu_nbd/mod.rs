@@ -6,6 +6,7 @@
 mod call;
 mod credentials;
 mod help;
+mod list;
 mod overlay;
 
 use std::ffi::OsString;
@@ -54,6 +55,10 @@ fn try_run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
             "{name}: diskweave {}\n",
             env!("CARGO_PKG_VERSION")
         ))?;
+        return Ok(0);
+    }
+    if said.has("list") {
+        list::run(&said)?;
         return Ok(0);
     }
     let activation = Activation::find();
