@@ -15,6 +15,8 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use blockdev_nbd::{ClientOptions, NbdStorage};
+use diskweave::core::{Storage, SyncKind};
 use support::{command, dw, names};
 use testkit::Rng;
 use testkit::oracle::{NbdTools, QemuImg, QemuIo, nbd_uri};
@@ -286,6 +288,95 @@ fn a_server_that_is_killed_leaves_what_was_flushed() {
             );
             let unflushed = &disk[2 << 20..];
             assert!(unflushed.iter().all(|byte| [0, 0xee].contains(byte)));
+        }
+    }
+}
+
+/// Guest blocks that take turns between the guests: no multiple of a cluster's length, so that guests
+/// meet in clusters all the time.
+const BLOCK: usize = 12 << 10;
+
+/// One guest with a connection of its own: every change goes to the disk and to `model`, of which it has
+/// each `guests`th block from number `own` on, and which it reads back now and then.
+fn live(uri: &str, own: usize, guests: usize, seed: u64, mut model: Vec<u8>) -> Vec<u8> {
+    let disk = NbdStorage::connect(uri, &ClientOptions::default()).unwrap();
+    let mut rng = Rng::new(seed);
+    for _ in 0..300 {
+        let blocks = SIZE / BLOCK / guests;
+        let block = own + guests * usize::try_from(rng.below(blocks as u64)).unwrap();
+        let from = usize::try_from(rng.below(BLOCK as u64)).unwrap();
+        let len = 1 + usize::try_from(rng.below((BLOCK - from) as u64)).unwrap();
+        let start = block * BLOCK + from;
+        let (range, at) = (start..start + len, start as u64);
+        match rng.below(10) {
+            0..5 => {
+                model[range.clone()].fill(rng.below(256).to_le_bytes()[0]);
+                disk.write_at(&model[range], at).unwrap();
+            }
+            5..7 => {
+                model[range].fill(0);
+                disk.zero_range(at, len as u64).unwrap();
+            }
+            7..9 => {
+                let mut read = vec![0; len];
+                disk.read_at(&mut read, at).unwrap();
+                assert!(read == model[range], "guest {own}, byte {at}");
+            }
+            _ => disk.sync(SyncKind::Data).unwrap(),
+        }
+    }
+    model
+}
+
+#[test]
+fn guests_of_several_connections_keep_what_each_wrote() {
+    const GUESTS: usize = 4;
+    let Some(qemu) = QemuImg::find() else {
+        return;
+    };
+    for (seed, image) in ["alone.qcow2", "alone.vhdx", "top.qcow2"]
+        .iter()
+        .enumerate()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let before = match *image {
+            "top.qcow2" => tower(dir.path()),
+            alone => {
+                let format = alone.rsplit('.').next().unwrap();
+                dw(dir.path(), &format!("create -f {format} {alone} {SIZE}")).ok();
+                vec![0; SIZE]
+            }
+        };
+        let served = Served::start(dir.path(), &format!("-t --writable {image}"));
+        let uri = served.uri();
+        let lives: Vec<Vec<u8>> = thread::scope(|scope| {
+            let guests: Vec<_> = (0..GUESTS)
+                .map(|own| {
+                    let (uri, model) = (uri.clone(), before.clone());
+                    let seed = (seed * GUESTS + own) as u64;
+                    scope.spawn(move || live(&uri, own, GUESTS, seed, model))
+                })
+                .collect();
+            guests
+                .into_iter()
+                .map(|guest| guest.join().unwrap())
+                .collect()
+        });
+        served.asked_to_end(libc::SIGTERM);
+        let mut expected = before;
+        for (number, block) in expected.chunks_mut(BLOCK).enumerate() {
+            let at = number * BLOCK;
+            block.copy_from_slice(&lives[number % GUESTS][at..at + block.len()]);
+        }
+        assert!(flat(dir.path(), image) == expected, "{image}");
+        dw(dir.path(), &format!("check {image}")).ok();
+        if image.ends_with("qcow2") {
+            if *image == "top.qcow2" {
+                // It opens no VHDX that has a parent.
+                dw(dir.path(), &format!("rebase -u -b  {image}")).ok();
+            }
+            let checked = qemu.run_in(dir.path(), &["check", "-f", "qcow2", image]);
+            assert_eq!(checked.code, Some(0), "{}", checked.stderr);
         }
     }
 }
