@@ -33,8 +33,9 @@ use suite::Suite;
 /// What anything here ends with: a result, or why there is none.
 type Outcome<T = ()> = Result<T, String>;
 
-const USAGE: &str = "usage: diskweave-benches qcow2|vhdx|threads|fsync DIRECTORY MIB ROUNDS [JOB]
-       diskweave-benches chain|start|scale DIRECTORY MIB ROUNDS COMMAND
+const USAGE: &str = "usage: diskweave-benches qcow2|vhdx DIRECTORY MIB ROUNDS [JOB]
+       diskweave-benches chain|threads|fsync|scale DIRECTORY MIB ROUNDS
+       diskweave-benches start DIRECTORY MIB ROUNDS COMMAND
        diskweave-benches launch PROGRAM ARGUMENT…";
 
 fn main() -> ExitCode {

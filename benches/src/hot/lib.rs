@@ -9,7 +9,7 @@ use std::sync::Arc;
 use blockdev_core::locate::ChainPolicy;
 use blockdev_core::{
     BlockDevice, FileOptions, FileStorage, FormatDriver, Holes, Limits, LoneLayer, MemoryStorage,
-    OpenOptions, Storage, is_zero,
+    OpenOptions, is_zero,
 };
 use diskweave::{NewImage, OpenDisk, qcow2, vhdx};
 use testkit::vhdx_builder::{BlockContent, BlockData, VhdxBuilder};
@@ -76,7 +76,7 @@ pub const PATHS: &[HotPath] = &[
         fresh(dir, vhdx_image(), MIB)
     }),
     path("vhdx-bitmap-scan", 200, |_| bitmap_scan()),
-    growing("vhdx-log-entry", 50, |_| log_entry()),
+    growing("vhdx-log-entry", 200, log_entry),
     path("zero-scan-64k", 2000, |_| Ok(zero_scan())),
     path("chain-read-depth-8", 2000, chain),
 ];
@@ -211,11 +211,8 @@ fn bitmap_scan() -> Outcome<Step> {
 }
 
 /// A write into a block that is not there, and the flush that logs its entry.
-fn log_entry() -> Outcome<Step> {
-    let storage = MemoryStorage::from(VhdxBuilder::new(16 * GIB).build().to_vec());
-    let storage: Arc<dyn Storage> = Arc::new(storage);
-    let layer = vhdx::VhdxDriver.open(storage, &OpenOptions::read_write());
-    let disk = LoneLayer::new(layer.map_err(text)?);
+fn log_entry(dir: &Path) -> Outcome<Step> {
+    let disk = opened(dir, &vhdx_image(), 1024 * GIB)?;
     let mut at = 0;
     Ok(Box::new(move || {
         disk.write_at(&[0x5A; SMALL], at).expect("a write");

@@ -32,8 +32,8 @@ pub(super) fn run(name: &str, bench: &Bench) -> Outcome {
     let mut command = Command::new(build()?);
     command.arg(name).arg(&bench.dir);
     command.args([(bench.size >> 20).to_string(), bench.rounds.to_string()]);
-    // The program that users have is timed too, where there is one for what is done.
-    if matches!(name, "chain" | "start" | "scale") {
+    // Where the program that users have is timed too.
+    if name == "start" {
         command.arg(&bench.diskweave);
     }
     sh::run(command.env(VARIABLE, bench.book.path()))
