@@ -155,18 +155,22 @@ fn rows(
             }
         }
     }
+    let (unit, scale) = results::unit(job);
+    let plain = all.iter().find(|(reader, _)| *reader == Reader::Plain);
+    let plain = plain.map(|(_, all)| all.each_ref().map(|done| Value::of(done, scale)));
     for (reader, all) in all {
         let (kind, layout) = (kind.name, layout.name());
         print!("{kind:<7}{layout:<8}{:<18}{:<11}", job.name, reader.name());
         let best = crate::job::best(&all);
         row(job, &[best[0], best[1], best[2]]);
         if reader == Reader::Ours {
-            let (unit, scale) = results::unit(job);
             let values = all.map(|done| Value::of(&done, scale));
-            for (depth, deep) in DEPTHS.into_iter().zip(values).skip(1) {
+            for (number, (depth, deep)) in DEPTHS.into_iter().zip(values).enumerate().skip(1) {
                 let work = format!("{kind}, {layout}, {}, {depth} images", job.name);
                 if let (Some(deep), one @ Some(_)) = (deep, values[0]) {
                     results::row("chain", &work, unit, deep, "1 image", one)?;
+                    let plain = plain.and_then(|values| values[number]);
+                    results::row("chain", &work, unit, deep, "plain, as deep", plain)?;
                 }
             }
         }

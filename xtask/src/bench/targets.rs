@@ -20,7 +20,7 @@ struct Judge {
     works: &'static [&'static str],
     /// None of these is in it.
     but: &'static [&'static str],
-    /// In the name of the reference.
+    /// What the name of the reference begins with.
     reference: &'static str,
     need: Need,
 }
@@ -62,7 +62,7 @@ impl Judge {
         self.group == row.group
             && (self.works.is_empty() || within(self.works))
             && !within(self.but)
-            && row.reference.contains(self.reference)
+            && row.reference.starts_with(self.reference)
     }
 
     fn is_met(&self, row: &Row) -> bool {
@@ -129,7 +129,7 @@ pub(crate) const TARGETS: &[Target] = &[
                 "vhdx -> raw",
                 "vhdx -> qcow2",
             ],
-            "-m 16 -W",
+            "qemu-img -m 16 -W",
             Ratio(2.0),
         )
         .but(&["zlib", "zstd"])],
@@ -140,8 +140,13 @@ pub(crate) const TARGETS: &[Target] = &[
         goal: "decode 2, encode 1.5 times as fast; length within 2 %",
         judges: &[
             judge("convert", &["length of qcow2-zlib"], "", Ratio(1.0 / 1.02)),
-            judge("convert", &["raw -> qcow2-zlib"], "-m 2", Ratio(1.5)),
-            judge("convert", &["qcow2-zlib -> "], "-m 2", Ratio(2.0)),
+            judge(
+                "convert",
+                &["raw -> qcow2-zlib"],
+                "qemu-img -m 2",
+                Ratio(1.5),
+            ),
+            judge("convert", &["qcow2-zlib -> "], "qemu-img -m 2", Ratio(2.0)),
         ],
     },
     Target {
@@ -150,8 +155,13 @@ pub(crate) const TARGETS: &[Target] = &[
         goal: "decode 1.5, encode 1.2 times as fast; length within 2 %",
         judges: &[
             judge("convert", &["length of qcow2-zstd"], "", Ratio(1.0 / 1.02)),
-            judge("convert", &["raw -> qcow2-zstd"], "-m 2", Ratio(1.2)),
-            judge("convert", &["qcow2-zstd -> "], "-m 2", Ratio(1.5)),
+            judge(
+                "convert",
+                &["raw -> qcow2-zstd"],
+                "qemu-img -m 2",
+                Ratio(1.2),
+            ),
+            judge("convert", &["qcow2-zstd -> "], "qemu-img -m 2", Ratio(1.5)),
         ],
     },
     Target {
@@ -309,6 +319,10 @@ mod tests {
         assert_eq!(verdicts(&durable), []);
         let plain = times("qcow2 -> raw", "qemu-img -m 16 -W", 1.9);
         assert_eq!(verdicts(&plain), met(false, ">= 2.00 times"));
+        // Also where virtdisk was the best of all, it is asked for once.
+        let mut best = times("4K first write, 1 thr", "best (virtdisk)", 2.0);
+        best.group = "vhdx".into();
+        assert_eq!(verdicts(&best), []);
         let packed = times("raw -> qcow2-zlib", "qemu-img -m 2", 1.6);
         assert_eq!(verdicts(&packed), met(true, ">= 1.50 times"));
         let packed = times("qcow2-zstd -> qcow2", "qemu-img -m 2", 1.6);
