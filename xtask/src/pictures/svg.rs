@@ -20,14 +20,14 @@ text { font: 13px sans-serif; fill: #24292f }
 .title { font-weight: bold; font-size: 15px }
 .axis { stroke: #57606a } .grid { stroke: #d0d7de }
 .line { fill: none; stroke-width: 2 }
-.c0 { --c: #0969da } .c1 { --c: #bc4c00 } .c2 { --c: #8250df } .c3 { --c: #1a7f37 }
-.c4 { --c: #bf3989 } .c5 { --c: #57606a }
-.line, .dot { stroke: var(--c) } .dot { fill: var(--c) } text.name { fill: var(--c) }
+.c0 { color: #0969da } .c1 { color: #bc4c00 } .c2 { color: #8250df } .c3 { color: #1a7f37 }
+.c4 { color: #bf3989 } .c5 { color: #57606a }
+.line, .dot { stroke: currentColor } .dot, text.name { fill: currentColor }
 .c0 .line { stroke-width: 3 }
 @media (prefers-color-scheme: dark) {
-  .back { fill: #0d1117 } text { fill: #e6edf3 } .axis { stroke: #8b949e } .grid { stroke: #30363d }
-  .c0 { --c: #58a6ff } .c1 { --c: #f0883e } .c2 { --c: #bc8cff } .c3 { --c: #3fb950 }
-  .c4 { --c: #f778ba } .c5 { --c: #9ea7b3 }
+  .back { fill: #0d1117 } text { fill: #e6edf3 } text.name { fill: currentColor } .axis { stroke: #8b949e } .grid { stroke: #30363d }
+  .c0 { color: #58a6ff } .c1 { color: #f0883e } .c2 { color: #bc8cff } .c3 { color: #3fb950 }
+  .c4 { color: #f778ba } .c5 { color: #9ea7b3 }
 }
 ";
 
@@ -101,14 +101,17 @@ fn round(least: f64) -> f64 {
         .unwrap_or(least)
 }
 
-/// A number as an axis has it: thousands by their letters.
-fn shown(mark: f64) -> String {
-    match mark {
-        _ if mark >= 1e6 => format!("{}M", mark / 1e6),
-        _ if mark >= 1e4 => format!("{}k", mark / 1e3),
-        // What was multiplied from tenths is not quite the number it is.
-        _ => format!("{}", (mark * 1e9).round() / 1e9),
-    }
+/// A number as an axis to `most` has it: by the letter of thousands where they are many.
+fn shown(mark: f64, most: f64) -> String {
+    let (unit, letter) = match most {
+        _ if most >= 2e6 => (1e6, "M"),
+        _ if most >= 1e4 => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    // What was multiplied from tenths is not quite the number it is.
+    let number = (mark / unit * 1e9).round() / 1e9;
+    let letter = if number == 0.0 { "" } else { letter };
+    format!("{number}{letter}")
 }
 
 /// The lines in order, ours first and the plain file last: who has which colour.
@@ -178,7 +181,7 @@ pub(super) fn draw(curve: &Curve, points: &[&Point]) -> String {
 fn axes(svg: &mut String, curve: &Curve, x: &Axis, y: &Axis, xs: impl Iterator<Item = f64>) {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     for mark in y.marks() {
-        let (at, shown) = (y.at(mark), shown(mark));
+        let (at, shown) = (y.at(mark), shown(mark, y.to));
         let _ = writeln!(
             svg,
             "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>\
@@ -192,7 +195,7 @@ fn axes(svg: &mut String, curve: &Curve, x: &Axis, y: &Axis, xs: impl Iterator<I
     marks.sort_by(f64::total_cmp);
     marks.dedup();
     for mark in marks {
-        let (at, shown) = (x.at(mark), shown(mark));
+        let (at, shown) = (x.at(mark), shown(mark, 0.0));
         let _ = writeln!(
             svg,
             "<path class=\"axis\" d=\"M{at:.1} {bottom}v5\"/>\
@@ -243,7 +246,8 @@ mod tests {
             axis(Scale::Log, [1.0, 1000.0]).marks(),
             [1.0, 10.0, 100.0, 1000.0]
         );
-        assert_eq!(shown(0.1 * 3.0), "0.3");
+        assert_eq!(shown(0.1 * 3.0, 1.0), "0.3");
+        assert_eq!(shown(5000.0, 2e4), "5k");
     }
 
     #[test]
