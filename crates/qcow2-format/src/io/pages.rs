@@ -127,16 +127,21 @@ impl Pages {
             let within = usize::try_from(at % PAGE).expect("inside a page");
             let len = (bytes.len() - done).min(PAGE_BYTES - within);
             let part = &bytes[done..done + len];
-            let base = if len == PAGE_BYTES {
-                Arc::new([0; PAGE_BYTES])
-            } else {
-                self.page(at / PAGE)?
-            };
+            let number = at / PAGE;
             let mut pending = self.change();
-            let changed = pending.open.entry(at / PAGE).or_insert_with(|| Changed {
-                bytes: base,
-                sectors: [0; STAGES],
-            });
+            if !pending.open.contains_key(&number) {
+                drop(pending);
+                let bytes = if len == PAGE_BYTES {
+                    Arc::new([0; PAGE_BYTES])
+                } else {
+                    self.page(number)?
+                };
+                pending = self.change();
+                let sectors = [0; STAGES];
+                pending.open.insert(number, Changed { bytes, sectors });
+            }
+            let changed = pending.open.get_mut(&number).expect("it is there now");
+            // Copied once a batch at most, unless somebody reads it just now.
             Arc::make_mut(&mut changed.bytes)[within..within + len].copy_from_slice(part);
             for sector in within / SECTOR..(within + len).div_ceil(SECTOR) {
                 changed.sectors[stage as usize] |= 1 << sector;
