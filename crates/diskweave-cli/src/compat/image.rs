@@ -111,6 +111,12 @@ impl Named {
                 }
             }
         }
+        if let Some(protocol) = &file.protocol
+            && !["file", "nbd"].contains(&&**protocol)
+        {
+            let reason = format!("images are read from files and by nbd, not by '{protocol}'");
+            return Err(cannot(said, &reason));
+        }
         let format = match driver.as_deref() {
             Some("file") => Some("raw".to_string()),
             Some("nbd") => {
@@ -340,6 +346,7 @@ mod tests {
             "driver=qcow2",
             "driver=qcow2,file.filename=a,backing.file.filename=b",
             "driver=raw,offset=512,file.filename=a",
+            "driver=raw,file.driver=http,file.filename=a",
             "json:{bad",
             "json:[1]",
         ] {
