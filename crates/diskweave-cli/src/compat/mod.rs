@@ -27,7 +27,7 @@ use complaint::Complaint;
 struct Tool {
     name: &'static str,
     /// Gets the words it was called by and the arguments after them, and gives the exit code.
-    run: fn(&str, &[OsString]) -> u8,
+    run: fn(&str, &[OsString]) -> Result<u8, Complaint>,
 }
 
 const TOOLS: &[Tool] = &[
@@ -48,7 +48,7 @@ pub(crate) fn run() -> Option<u8> {
     let called = arguments.next()?.to_string_lossy().into_owned();
     let mut rest: Vec<OsString> = arguments.collect();
     if let Some(tool) = TOOLS.iter().find(|tool| tool.name == name_of(&called)) {
-        return Some((tool.run)(&called, &rest));
+        return Some(run_as(tool, &called, &rest));
     }
     let first = rest.first()?.to_str()?;
     let wanted = match (first, first.strip_prefix("--compat=")) {
@@ -70,7 +70,15 @@ pub(crate) fn run() -> Option<u8> {
         Complaint::new(text).show("diskweave");
         return Some(1);
     };
-    Some((tool.run)(tool.name, &rest))
+    Some(run_as(tool, tool.name, &rest))
+}
+
+/// Runs `tool`, called by the path `called`, and says what went wrong.
+fn run_as(tool: &Tool, called: &str, arguments: &[OsString]) -> u8 {
+    (tool.run)(called, arguments).unwrap_or_else(|complaint| {
+        complaint.show(name_of(called));
+        complaint.code
+    })
 }
 
 /// The name at the end of the path that a program was called by.

@@ -137,17 +137,7 @@ const STANDARD: &[Flag] = &[
 const HELP: Flag = Flag::switch('h', "help");
 
 /// Runs it with `arguments`, called by the path `name`, and gives the exit code.
-pub(crate) fn run(name: &str, arguments: &[OsString]) -> u8 {
-    match try_run(name, arguments) {
-        Ok(code) => code,
-        Err(complaint) => {
-            complaint.show(super::name_of(name));
-            complaint.code
-        }
-    }
-}
-
-fn try_run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
+pub(crate) fn run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
     // The verb ends what is the program's.
     let mut leading = 0;
     while let Some(argument) = arguments.get(leading)

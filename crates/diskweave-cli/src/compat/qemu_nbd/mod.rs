@@ -32,17 +32,7 @@ use crate::serving::{Serving, Trouble, be_ready};
 const MAX_SOCKET_PATH: usize = 108;
 
 /// Runs it with `arguments` as `name`, and gives the exit code.
-pub(crate) fn run(name: &str, arguments: &[OsString]) -> u8 {
-    match try_run(name, arguments) {
-        Ok(code) => code,
-        Err(complaint) => {
-            complaint.show(super::name_of(name));
-            complaint.code
-        }
-    }
-}
-
-fn try_run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
+pub(crate) fn run(name: &str, arguments: &[OsString]) -> Result<u8, Complaint> {
     let help = format!("Try `{name} --help' for more information.");
     let said = getopt::parse(name, call::FLAGS, arguments)
         .map_err(|complaint| complaint.helped_by(format!("{}: {help}", super::name_of(name))))?;
