@@ -6,10 +6,10 @@ use std::sync::Arc;
 use blockdev_core::{BlockDevice, FileOptions, FileStorage, LoneLayer, OpenOptions, Storage};
 use testkit::counting::{CountingStorage, Op};
 
-use crate::Outcome;
 use crate::engine::{DRIVERS, text};
 use crate::results::{self, Value};
 use crate::suite::Suite;
+use crate::{Outcome, peak};
 
 const SIZE: u64 = 256 << 20;
 /// Further apart than clusters and blocks are long.
@@ -36,6 +36,7 @@ pub(crate) fn run(dir: &Path) -> Outcome {
         );
         let disk = LoneLayer::new(layer.map_err(text)?);
         for (name, first, count) in WORKS {
+            peak::begin();
             storage.reset();
             for number in 0..count {
                 // What is written again lies in one place, what is new in many.
@@ -50,7 +51,8 @@ pub(crate) fn run(dir: &Path) -> Outcome {
             let syncs = f64::from(u32::try_from(syncs).map_err(text)?);
             println!("{}, {name}: {syncs} syncs", driver.name());
             let work = format!("{}, {name}", driver.name());
-            results::row("fsync", &work, "syncs", Value::once(syncs), "", None)?;
+            let syncs = Value::once(syncs).with_peak(peak::bytes());
+            results::row("fsync", &work, "syncs", syncs, "", None)?;
         }
     }
     Ok(())

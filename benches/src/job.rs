@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Disk, Engine, Opened, text};
 use crate::place::Place;
-use crate::{Outcome, qemu};
+use crate::{Outcome, peak, qemu};
 
 pub(crate) const SMALL: u64 = 4 << 10;
 pub(crate) const LARGE: u64 = 1 << 20;
@@ -108,6 +108,8 @@ impl Job {
 pub(crate) struct Done {
     pub(crate) requests: u64,
     pub(crate) time: Duration,
+    /// Bytes of memory that this process held at most meanwhile; of another none is known.
+    pub(crate) peak: Option<u64>,
 }
 
 impl Done {
@@ -143,13 +145,14 @@ pub(crate) fn compare(
     all
 }
 
-/// The best of each engine.
-pub(crate) fn best(done: &[Vec<Done>]) -> Vec<Option<Done>> {
-    let best = |done: &Vec<Done>| {
-        let rates = |one: &Done, other: &Done| one.rate().total_cmp(&other.rate());
-        done.iter().copied().max_by(rates)
+/// The median of each engine.
+pub(crate) fn middle(done: &[Vec<Done>]) -> Vec<Option<Done>> {
+    let middle = |done: &Vec<Done>| {
+        let mut done = done.clone();
+        done.sort_by(|one, other| one.rate().total_cmp(&other.rate()));
+        done.get(done.len() / 2).copied()
     };
-    done.iter().map(best).collect()
+    done.iter().map(middle).collect()
 }
 
 fn once(place: &Place, engine: Engine, job: &Job) -> Outcome<Option<Done>> {
@@ -167,6 +170,7 @@ fn once(place: &Place, engine: Engine, job: &Job) -> Outcome<Option<Done>> {
             let done = Done {
                 requests: job.count,
                 time: qemu::bench(&image.path, format, size, job, way)?,
+                peak: None,
             };
             best = best.into_iter().chain([done]).min_by_key(|done| done.time);
         }
@@ -182,10 +186,12 @@ fn once(place: &Place, engine: Engine, job: &Job) -> Outcome<Option<Done>> {
             path: path.clone(),
             parent: image.parent.clone(),
         };
+        peak::begin();
         let done = engine.with(place.suite.format, &image, reads, |opened| {
             run(place, &opened, job)
         })?;
-        Some(done)
+        let peak = peak::bytes();
+        Some(Done { peak, ..done })
     };
     if !matches!(job.task.start, Start::Full | Start::Part) {
         fs::remove_file(&image.path).map_err(text)?;
@@ -247,6 +253,7 @@ fn shared(disk: &(dyn Disk + Sync), job: &Job, offsets: &[Vec<u64>]) -> Outcome<
     Ok(Done {
         requests: spans.iter().map(|(requests, ..)| requests).sum(),
         time: end - start,
+        peak: None,
     })
 }
 
@@ -317,6 +324,7 @@ pub(crate) fn requests(disk: &dyn Disk, job: &Job, offsets: &[u64]) -> Outcome<D
     Ok(Done {
         requests,
         time: start.elapsed(),
+        peak: None,
     })
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!   each engine writes and is read back: whether it is fast at the right thing
 //!   for each job:  round 1  ours, others, qemu-img, plain file
-//!                  round 2  the same                            … and the best rate counts
+//!                  round 2  the same                            … and the median counts
 //! ```
 //!
 //! Requests go through the host's page cache, where the image lies already. What is timed are the
@@ -16,6 +16,7 @@ mod engine;
 mod fsync;
 mod job;
 mod launch;
+mod peak;
 mod place;
 mod qemu;
 mod results;
@@ -82,7 +83,7 @@ fn requests(dir: &Path, format: &str, size: u64, rounds: u64, wanted: &str) -> O
     for job in (suite.jobs)(size) {
         if job.name.contains(wanted) {
             let done = job::compare(&place, &job, rounds, &mut remarks);
-            table::row(&job, &job::best(&done));
+            table::row(&job, &job::middle(&done));
             results::job(format, suite, &job, &done)?;
         }
     }

@@ -16,6 +16,8 @@ const VARIABLE: &str = "DISKWEAVE_BENCH_RESULTS";
 pub(crate) struct Value {
     pub(crate) best: f64,
     pub(crate) median: f64,
+    /// Bytes of memory at most, where they are known.
+    pub(crate) peak: Option<u64>,
 }
 
 impl Value {
@@ -23,7 +25,13 @@ impl Value {
         Self {
             best: value,
             median: value,
+            peak: None,
         }
+    }
+
+    /// The same with the memory that it took at most.
+    pub(crate) fn with_peak(self, peak: Option<u64>) -> Self {
+        Self { peak, ..self }
     }
 
     /// Of numbers of which the least is the best.
@@ -33,6 +41,7 @@ impl Value {
         Some(Self {
             best: *values.first()?,
             median: values[values.len() / 2],
+            peak: None,
         })
     }
 
@@ -43,6 +52,7 @@ impl Value {
         Some(Self {
             best: *rates.last()?,
             median: rates[rates.len() / 2],
+            peak: done.iter().filter_map(|done| done.peak).max(),
         })
     }
 }
@@ -70,7 +80,7 @@ pub(crate) fn job(group: &str, suite: &Suite, job: &Job, done: &[Vec<Done>]) -> 
         .filter_map(|(&who, value)| Some((who, (*value)?)))
         .collect();
     let others = peers.iter().filter(|(who, _)| *who != Engine::Plain);
-    let best = others.max_by(|(_, one), (_, other)| one.best.total_cmp(&other.best));
+    let best = others.max_by(|(_, one), (_, other)| one.median.total_cmp(&other.median));
     if let Some((who, value)) = best {
         let name = format!("best ({})", who.name());
         row(group, &job.name, unit, ours, &name, Some(*value))?;
@@ -81,7 +91,7 @@ pub(crate) fn job(group: &str, suite: &Suite, job: &Job, done: &[Vec<Done>]) -> 
     Ok(())
 }
 
-/// One row, without memory.
+/// One row.
 pub(crate) fn row(
     group: &str,
     work: &str,
@@ -90,12 +100,15 @@ pub(crate) fn row(
     reference: &str,
     theirs: Option<Value>,
 ) -> Outcome {
-    let Value { best, median } = ours;
+    let Value { best, median, peak } = ours;
+    let bytes = |peak: Option<u64>| peak.map_or(String::new(), |peak| peak.to_string());
+    let its_peak = bytes(theirs.and_then(|theirs| theirs.peak));
     let theirs = theirs.map_or("\t".into(), |theirs| {
         format!("{}\t{}", theirs.best, theirs.median)
     });
+    let peak = bytes(peak);
     add(&format!(
-        "row\t{group}\t{work}\t{unit}\t{best}\t{median}\t{reference}\t{theirs}\t\t"
+        "row\t{group}\t{work}\t{unit}\t{best}\t{median}\t{reference}\t{theirs}\t{peak}\t{its_peak}"
     ))
 }
 

@@ -54,8 +54,12 @@ fn depth(dir: &Path, size: u64, rounds: u64) -> Outcome {
                 let curve = format!("depth-{}-{}", kind.name, layout.name());
                 for (reader, done) in all {
                     if let Some(value) = Value::of(&done, results::unit(&job).1) {
-                        point(&curve, reader.name(), f64::from(depth), value.best)?;
-                        println!("{curve} {depth}: {} {:.0} MB/s", reader.name(), value.best);
+                        point(&curve, reader.name(), f64::from(depth), value.median)?;
+                        println!(
+                            "{curve} {depth}: {} {:.0} MB/s",
+                            reader.name(),
+                            value.median
+                        );
                     }
                 }
                 fs::remove_dir_all(dir).map_err(text)?;
@@ -81,12 +85,12 @@ fn under_way(dir: &Path, format: &str, size: u64, rounds: u64) -> Outcome {
             let done = compare(&place, &job, rounds, &mut remarks);
             for (engine, done) in place.engines.iter().zip(&done) {
                 if let Some(value) = Value::of(done, unit(&job).1) {
-                    point(&curve, engine.name(), job.threads as f64, value.best)?;
+                    point(&curve, engine.name(), job.threads as f64, value.median)?;
                     println!(
                         "{curve} {}: {} {:.0}/s",
                         job.threads,
                         engine.name(),
-                        value.best
+                        value.median
                     );
                 }
             }

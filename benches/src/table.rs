@@ -4,7 +4,7 @@ use crate::job::{Done, Job, LARGE};
 use crate::suite::Suite;
 
 const LEGEND: &str = "
-The best rate of all rounds: requests a second for 4K, MB a second for 1M. vs best: ours by the best
+The median rate of all rounds: requests a second for 4K, MB a second for 1M. vs best: ours by the best
 of the others; vs plain: ours by the same requests to a plain file with pread and pwrite, the host's
 ceiling. -: cannot do it. Who takes longer than a second is stopped, and counts for what was done.
 qemu-img bench has no random order but steps of an odd number of places, and requests in flight for
@@ -22,7 +22,7 @@ pub(crate) fn head(suite: &Suite) {
     println!("{:>9}{:>9}", "vs best", "vs plain");
 }
 
-/// The line of one job with the best of each engine.
+/// The line of one job with the median of each engine.
 #[allow(clippy::cast_precision_loss)]
 pub(crate) fn row(job: &Job, done: &[Option<Done>]) {
     let unit = if job.bytes >= LARGE {

@@ -46,15 +46,16 @@ fn gain(place: &Place, format: &str, name: &str, size: u64, rounds: u64) -> Outc
         println!(
             "{format}, {}: {:.0}/s, plain {:.0}/s; {:.2} and {:.2} times one thread",
             job.name,
-            ours.best,
-            plain.best,
-            ours.best / one.best,
-            plain.best / plain_one.best
+            ours.median,
+            plain.median,
+            ours.median / one.median,
+            plain.median / plain_one.median
         );
         if job.threads > 1 {
             let gain = |many: Value, one: Value| Value {
                 best: many.best / one.best,
                 median: many.median / one.median,
+                peak: many.peak,
             };
             let (ours, plain) = (gain(ours, one), gain(plain, plain_one));
             let work = format!("{format}, {}", job.name);

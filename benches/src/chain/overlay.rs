@@ -14,7 +14,7 @@ use diskweave::core::BlockDevice;
 use super::images::{image, open, overlay};
 use crate::engine::text;
 use crate::results::{self, Value};
-use crate::{Outcome, qemu};
+use crate::{Outcome, peak, qemu};
 
 /// Where Linux has a file system in memory.
 const MEMORY: &str = "/dev/shm";
@@ -99,6 +99,7 @@ fn ran(command: &mut Command) -> Outcome {
 }
 
 pub(crate) fn run(dir: &Path, rounds: u64, command: &Path) -> Outcome {
+    peak::begin();
     println!("an empty image over another, milliseconds");
     println!("{:<48}{:>20}{:>20}", "", "on the disk", "in memory");
     println!(
@@ -184,6 +185,9 @@ fn show(format: &str, all: &[Vec<Times>]) -> Outcome {
         for (number, (place, value)) in ["on the disk", "in memory"].iter().zip(values).enumerate()
         {
             if let Some(ours) = *value {
+                // Programs are processes of their own.
+                let is_here = way.name.starts_with("library");
+                let ours = ours.with_peak(is_here.then(peak::bytes).flatten());
                 let work = format!("{format}, {}, {place}", way.name);
                 let theirs = theirs.and_then(|theirs| all_values[theirs][number]);
                 results::row("start", &work, "ms", ours, reference, theirs)?;

@@ -12,7 +12,7 @@ use super::images::{KINDS, Kind, Layout, make, open};
 use crate::engine::{Disk, imago, text};
 use crate::job::{Done, Job, LARGE, Order, Random, SMALL, Start, requests};
 use crate::results::{self, Value};
-use crate::{Outcome, qemu};
+use crate::{Outcome, peak, qemu};
 
 const DEPTHS: [usize; 3] = [1, 8, 64];
 
@@ -90,7 +90,7 @@ pub(super) fn run(dir: &Path, size: u64, rounds: u64) -> Outcome {
         }
     }
     println!(
-        "\nMB a second for 1M, requests a second for 4K; the best of all rounds, each with an open of its\n\
+        "\nMB a second for 1M, requests a second for 4K; the median of all rounds, each with an open of its\n\
          own. first: each mebibyte once, when nothing is known of the chain yet. rw: the top is opened for\n\
          writing, which is never done to those below. plain: the same bytes by pread, from where they are\n\
          known to lie. qemu-img has no random order but far steps."
@@ -161,8 +161,8 @@ fn rows(
     for (reader, all) in all {
         let (kind, layout) = (kind.name, layout.name());
         print!("{kind:<7}{layout:<8}{:<18}{:<11}", job.name, reader.name());
-        let best = crate::job::best(&all);
-        row(job, &[best[0], best[1], best[2]]);
+        let middle = crate::job::middle(&all);
+        row(job, &[middle[0], middle[1], middle[2]]);
         if reader == Reader::Ours {
             let values = all.map(|done| Value::of(&done, scale));
             for (number, (depth, deep)) in DEPTHS.into_iter().zip(values).enumerate().skip(1) {
@@ -179,20 +179,20 @@ fn rows(
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn row(job: &Job, best: &[Option<Done>; 3]) {
+fn row(job: &Job, rates: &[Option<Done>; 3]) {
     let unit = if job.bytes >= LARGE {
         job.bytes as f64 / 1e6
     } else {
         1.0
     };
-    for done in best {
+    for done in rates {
         match done {
             Some(done) => print!("{:>10.0}", done.rate() * unit),
             None => print!("{:>10}", "-"),
         }
     }
-    for deep in &best[1..] {
-        match (best[0], deep) {
+    for deep in &rates[1..] {
+        match (rates[0], deep) {
             (Some(one), Some(deep)) => print!("{:>7.2}", deep.rate() / one.rate()),
             _ => print!("{:>7}", "-"),
         }
@@ -210,7 +210,8 @@ pub(crate) fn once(reader: Reader, top: &Top, job: &Job, size: u64) -> Outcome<D
         })
         .collect();
     let (path, format) = (&top.path, top.format);
-    match reader {
+    peak::begin();
+    let done = match reader {
         Reader::Ours => requests(&Ours(open(path, format, false)?), job, &offsets),
         Reader::OursWritable => requests(&Ours(open(path, format, true)?), job, &offsets),
         Reader::Plain => requests(&Plain::new(&open(path, format, false)?)?, job, &offsets),
@@ -228,9 +229,12 @@ pub(crate) fn once(reader: Reader, top: &Top, job: &Job, size: u64) -> Outcome<D
             Ok(Done {
                 requests: count,
                 time,
+                peak: None,
             })
         }
-    }
+    }?;
+    let peak = (reader != Reader::QemuImg).then(peak::bytes).flatten();
+    Ok(Done { peak, ..done })
 }
 
 struct Ours(Chain);

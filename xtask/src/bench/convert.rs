@@ -4,9 +4,10 @@
 //! fresh. The first result of ours for each pair is held against the source.
 //!
 //! Ours ends when the result is durable; `qemu-img` by default leaves that to the host, and sees to it
-//! itself with `-t writeback`.
+//! itself with `-t writeback`. In memory there is no difference, and no disk that both wait for.
 
 use std::fs;
+use std::path::Path;
 
 use super::kinds::{self, Pair, TARGET};
 use super::process::{self, Launcher, Runs};
@@ -16,25 +17,76 @@ use super::{Bench, Outcome, number};
 const GROUP: &str = "convert";
 
 pub(super) fn run(bench: &Bench) -> Outcome {
-    let launcher = Launcher::new(&bench.dir)?;
+    at(bench, Where::Disk, &bench.dir)?;
+    bench.in_memory(|dir| at(bench, Where::Memory, dir))
+}
+
+/// Where images lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Disk,
+    /// Nobody waits for a disk there.
+    Memory,
+}
+
+impl Where {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "on the disk",
+            Self::Memory => "in memory",
+        }
+    }
+
+    /// As what `qemu-img` is asked: with nothing more, and to end when the result is durable.
+    fn promises(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Disk => &[&[], &["-t", "writeback"]],
+            Self::Memory => &[&[]],
+        }
+    }
+}
+
+fn at(bench: &Bench, place: Where, dir: &Path) -> Outcome {
+    let launcher = Launcher::new(dir)?;
     kinds::make(&launcher, bench.size)?;
     for pair in kinds::pairs() {
-        let (runs, lengths) = times(bench, &launcher, pair)?;
-        write(bench, pair, &runs, lengths)?;
+        let (runs, lengths) = times(bench, &launcher, place, pair)?;
+        for (promise, theirs) in place.promises().iter().zip(&runs[1..]) {
+            let reference = match promise {
+                [] => format!("qemu-img {}", pair.flags().join(" ")),
+                _ => "qemu-img, durable".into(),
+            };
+            let work = format!("{}, {}", pair.name(), place.name());
+            let row = Row::new(GROUP, work, "s", runs[0].seconds());
+            let mut row = row.beside(&reference, theirs.seconds());
+            row.peaks = [Some(runs[0].peak()), Some(theirs.peak())];
+            bench.row(&row)?;
+        }
+        if place == Where::Memory && pair.target.name.contains('-') {
+            let mib = |len: u64| Value::once(number(len) / f64::from(1 << 20));
+            let work = format!("length of {}", pair.target.name);
+            let row = Row::new(GROUP, work, "MiB", mib(lengths[0]));
+            bench.row(&row.beside("qemu-img", mib(lengths[1])))?;
+        }
     }
     Ok(())
 }
 
-/// Ours, theirs, theirs durable; and the lengths of what came out.
-fn times(bench: &Bench, launcher: &Launcher, pair: Pair) -> Outcome<(Vec<Runs>, [u64; 3])> {
-    let durable = [pair.flags(), &["-t", "writeback"]].concat();
-    let commands = [
-        pair.ours(launcher, &bench.diskweave),
-        pair.theirs(launcher, pair.flags(), TARGET),
-        pair.theirs(launcher, &durable, TARGET),
-    ];
+/// Ours, and theirs by each promise; and the lengths of what came out.
+fn times(
+    bench: &Bench,
+    launcher: &Launcher,
+    place: Where,
+    pair: Pair,
+) -> Outcome<(Vec<Runs>, Vec<u64>)> {
+    let theirs = place.promises().iter().map(|promise| {
+        let flags = [pair.flags(), promise].concat();
+        pair.theirs(launcher, &flags, TARGET)
+    });
+    let ours = pair.ours(launcher, &bench.diskweave);
+    let commands: Vec<_> = std::iter::once(ours).chain(theirs).collect();
     let path = launcher.dir().join(TARGET);
-    let mut lengths = [0; 3];
+    let mut lengths = vec![0; commands.len()];
     process::settle();
     let runs = launcher.in_turn(&commands, bench.rounds, |who| {
         let is_first = lengths[who] == 0;
@@ -47,30 +99,4 @@ fn times(bench: &Bench, launcher: &Launcher, pair: Pair) -> Outcome<(Vec<Runs>, 
         Ok(())
     })?;
     Ok((runs, lengths))
-}
-
-fn write(bench: &Bench, pair: Pair, runs: &[Runs], lengths: [u64; 3]) -> Outcome {
-    let flags = pair.flags().join(" ");
-    let references = [
-        format!("qemu-img {flags}"),
-        format!("qemu-img {flags}, -t writeback"),
-    ];
-    for (reference, theirs) in references.iter().zip(&runs[1..]) {
-        let reference = if reference.ends_with("writeback") {
-            "qemu-img, durable"
-        } else {
-            reference
-        };
-        let row = Row::new(GROUP, pair.name(), "s", runs[0].seconds());
-        let mut row = row.beside(reference, theirs.seconds());
-        row.peaks = [Some(runs[0].peak()), Some(theirs.peak())];
-        bench.row(&row)?;
-    }
-    if pair.target.name.contains('-') {
-        let mib = |len: u64| Value::once(number(len) / f64::from(1 << 20));
-        let work = format!("length of {}", pair.target.name);
-        let row = Row::new(GROUP, work, "MiB", mib(lengths[0]));
-        bench.row(&row.beside("qemu-img", mib(lengths[1])))?;
-    }
-    Ok(())
 }

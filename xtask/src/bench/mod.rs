@@ -9,6 +9,7 @@ mod check;
 mod convert;
 mod instructions;
 mod kinds;
+mod limits;
 mod memory;
 mod process;
 mod requests;
@@ -19,7 +20,7 @@ pub(crate) mod table;
 mod targets;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::sh::{self, Outcome};
 use results::{Book, Point, Results, Row, Run};
@@ -58,6 +59,9 @@ const GROUPS: &[Group] = &[
 /// Those that take a name of their own.
 const OTHERS: &[Group] = &[group("scale", scale::run)];
 
+/// Where Linux has a file system in memory.
+const MEMORY: &str = "/dev/shm";
+
 /// What a group gets.
 pub(crate) struct Bench {
     /// For files; it goes with them.
@@ -70,6 +74,18 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// Does something in a directory in memory, which goes with what it leaves; not where there is none.
+    fn in_memory(&self, work: impl FnOnce(&Path) -> Outcome) -> Outcome {
+        let dir = Path::new(MEMORY).join(format!("diskweave-bench-{}", std::process::id()));
+        if fs::create_dir(&dir).is_err() {
+            println!("no {MEMORY}: nothing is measured in memory");
+            return Ok(());
+        }
+        let result = work(&dir);
+        let removed = fs::remove_dir_all(&dir).map_err(|error| error.to_string());
+        result.and(removed)
+    }
+
     /// Keeps a point of a curve, and shows it.
     fn point(&self, curve: &str, line: &str, x: u64, y: f64) -> Outcome {
         println!("{curve}: {line} at {x}: {y:.4}");
@@ -85,14 +101,14 @@ impl Bench {
     /// Keeps what was measured, and shows that it was.
     fn row(&self, row: &Row) -> Outcome {
         let theirs = row.theirs.map_or(String::new(), |theirs| {
-            format!(", {} {:.4}", row.reference, theirs.best)
+            format!(", {} {:.4}", row.reference, theirs.median)
         });
         let ratio = row
             .ratio()
             .map_or(String::new(), |r| format!(", {r:.2} times"));
         println!(
             "{}: {:.4} {}{theirs}{ratio}",
-            row.work, row.ours.best, row.unit
+            row.work, row.ours.median, row.unit
         );
         self.book.row(row)
     }

@@ -78,9 +78,9 @@ impl Row {
         self
     }
 
-    /// How many times as good as the reference ours is, by the best of both.
+    /// How many times as good as the reference ours is, by the medians of both.
     pub(crate) fn ratio(&self) -> Option<f64> {
-        let (ours, theirs) = (self.ours.best, self.theirs?.best);
+        let (ours, theirs) = (self.ours.median, self.theirs?.median);
         let more_is_better = self.unit.ends_with("/s") || self.unit == "times";
         let ratio = if more_is_better {
             ours / theirs

@@ -87,9 +87,9 @@ fn by_check(bench: &Bench, launcher: &Launcher) -> Outcome {
 fn points(bench: &Bench, curve: &str, x: u64, runs: &[Runs]) -> Outcome<f64> {
     let mut longest: f64 = 0.0;
     for (who, runs) in WHO.iter().zip(runs) {
-        let seconds = runs.seconds().best;
+        let seconds = runs.seconds().median;
         bench.point(&format!("{curve}-time"), who, x, seconds)?;
-        bench.point(&format!("{curve}-memory"), who, x, runs.peak_mib().best)?;
+        bench.point(&format!("{curve}-memory"), who, x, runs.peak_mib().median)?;
         longest = longest.max(seconds);
     }
     Ok(longest)

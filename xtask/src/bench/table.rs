@@ -1,7 +1,8 @@
 //! The table of what was reached: on the terminal, and as it stands in the documentation.
 
+use super::limits::Limit;
 use super::results::{Results, Row, Value};
-use super::targets::{TARGETS, Target, Verdict};
+use super::targets::{Met, TARGETS, Target, Verdict};
 
 const HEAD: [&str; 6] = ["work", "ours", "reference", "ratio", "target", "met"];
 
@@ -31,18 +32,36 @@ pub(crate) fn print(results: &Results) {
     for line in &lines {
         show(line.each_ref().map(String::as_str));
     }
-    let count = |met: &str| lines.iter().filter(|line| line[5] == met).count();
+    for limit in limits(results.rows.iter()) {
+        println!("\n{}) {}", limit.name, limit.what);
+        for tried in limit.tried {
+            println!("   tried: {tried}");
+        }
+    }
+    let judged: Vec<_> = results.rows.iter().map(verdict).collect();
+    let ended = |met: fn(Met) -> bool| {
+        let verdicts = judged.iter().flatten();
+        verdicts.filter(|verdict| met(verdict.met)).count()
+    };
     println!(
-        "\n{} met, {} not met, {} not measured; {} more rows have no target",
-        count(MET),
-        count(NOT_MET),
-        count(NOT_MEASURED),
-        results
-            .rows
-            .iter()
-            .filter(|row| verdict(row).is_none())
-            .count(),
+        "\n{} met, {} not met for a reason given above, {} not met, {} not measured; {} more rows have no target",
+        ended(|met| met == Met::Yes),
+        ended(|met| met.limit().is_some()),
+        ended(|met| met == Met::No),
+        lines.iter().filter(|line| line[5] == NOT_MEASURED).count(),
+        judged.iter().filter(|verdict| verdict.is_none()).count(),
     );
+}
+
+/// Why some of the rows do not reach their targets, each reason once.
+fn limits<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<&'static Limit> {
+    let mut limits: Vec<&Limit> = Vec::new();
+    for limit in rows.filter_map(|row| verdict(row)?.met.limit()) {
+        if !limits.iter().any(|known| known.name == limit.name) {
+            limits.push(limit);
+        }
+    }
+    limits
 }
 
 /// The same for a page, with the targets' own words.
@@ -65,6 +84,13 @@ pub(crate) fn markdown(results: &Results) -> String {
         ));
         for line in cells(target, results) {
             text.push_str(&format!("| {} |\n", line.join(" | ").replace('<', "&lt;")));
+        }
+        let judged = |row: &&Row| target.judges(row).is_some();
+        for limit in limits(results.rows.iter().filter(judged)) {
+            text.push_str(&format!("\n**{}.** {} Tried:\n\n", limit.name, limit.what));
+            for tried in limit.tried {
+                text.push_str(&format!("- {tried}\n"));
+            }
         }
     }
     text
@@ -95,7 +121,7 @@ fn cells(target: &Target, results: &Results) -> Vec<Cells> {
 }
 
 fn cell_line(row: &Row, verdict: &Verdict) -> Cells {
-    let value = |value: Value| format!("{} {}", short(value.best), row.unit);
+    let value = |value: Value| format!("{} {}", short(value.median), row.unit);
     let mut ours = value(row.ours);
     if let Some(peak) = row.peaks[0] {
         ours.push_str(&format!(", {} MiB", peak >> 20));
@@ -110,16 +136,13 @@ fn cell_line(row: &Row, verdict: &Verdict) -> Cells {
     let ratio = row
         .ratio()
         .map_or(String::new(), |ratio| format!("{ratio:.2}"));
-    let met = if verdict.is_met { MET } else { NOT_MET };
+    let met = match (verdict.met, verdict.met.limit()) {
+        (Met::Yes, _) => MET.into(),
+        (_, Some(limit)) => format!("{NOT_MET}: {}", limit.name),
+        (_, None) => NOT_MET.into(),
+    };
     let work = format!("{}: {}", row.group, row.work);
-    [
-        work,
-        ours,
-        reference,
-        ratio,
-        verdict.need.clone(),
-        met.into(),
-    ]
+    [work, ours, reference, ratio, verdict.need.clone(), met]
 }
 
 fn verdict(row: &Row) -> Option<Verdict> {
