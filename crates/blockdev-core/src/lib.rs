@@ -79,7 +79,7 @@ pub use raw::{RawDriver, RawLayer};
 pub use salvage::{Lost, Salvage};
 pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
-    ReadOnlyStorage, Storage, StorageExt, SyncKind, WindowStorage,
+    ReadOnlyStorage, ReadPart, Scattered, Storage, StorageExt, SyncKind, WindowStorage,
 };
 pub use window::DiskWindow;
 pub use zeros::{first_nonzero, is_zero, nonzero_runs};

@@ -4,6 +4,7 @@ mod file;
 mod memory;
 mod overlay;
 mod read_only;
+mod scattered;
 mod sys;
 mod window;
 
@@ -15,6 +16,7 @@ pub use file::{FileOptions, FileStorage, LockMode};
 pub use memory::MemoryStorage;
 pub use overlay::OverlayStorage;
 pub use read_only::ReadOnlyStorage;
+pub use scattered::{ReadPart, Scattered};
 pub use window::WindowStorage;
 
 use crate::{Error, ErrorKind, Result};
@@ -70,6 +72,18 @@ pub trait Storage: Send + Sync + Debug {
     /// # Errors
     /// [`ErrorKind::Io`], also when the container ends before `buf` is full.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Fills all `parts`, in any order or at once: what one request for a disk comes to where its bytes
+    /// lie in several places. Default: one after the other.
+    ///
+    /// Parts keep their offsets. After an error any of them may be filled or not.
+    ///
+    /// # Errors
+    /// As [`read_at`](Self::read_at), of any of them.
+    fn read_scattered(&self, parts: &mut [ReadPart<'_>]) -> Result<()> {
+        let mut parts = parts.iter_mut();
+        parts.try_for_each(|part| self.read_at(part.buf, part.offset))
+    }
 
     /// Writes all of `buf` at byte `offset`, growing the container where needed.
     ///

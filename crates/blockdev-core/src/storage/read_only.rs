@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::refused;
-use crate::{FileId, HostExtent, Result, Storage};
+use crate::{FileId, HostExtent, ReadPart, Result, Storage};
 
 /// Passes reads on and refuses everything that would change a byte.
 #[derive(Debug, Clone)]
@@ -27,6 +27,10 @@ impl Storage for ReadOnlyStorage {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.inner.read_at(buf, offset)
+    }
+
+    fn read_scattered(&self, parts: &mut [ReadPart<'_>]) -> Result<()> {
+        self.inner.read_scattered(parts)
     }
 
     fn allocate(&self, _: u64, _: u64) -> Result<()> {

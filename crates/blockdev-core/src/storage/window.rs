@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::past_end;
-use crate::{Error, ErrorKind, HostExtent, Result, Storage, SyncKind, fits};
+use crate::{Error, ErrorKind, HostExtent, ReadPart, Result, Storage, SyncKind, fits};
 
 /// Bytes `[start, start + len)` of another container. Its length cannot be changed.
 #[derive(Debug, Clone)]
@@ -38,6 +38,17 @@ impl Storage for WindowStorage {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.inner
             .read_at(buf, self.place(offset, buf.len() as u64)?)
+    }
+
+    fn read_scattered(&self, parts: &mut [ReadPart<'_>]) -> Result<()> {
+        for part in &*parts {
+            self.place(part.offset, part.buf.len() as u64)?;
+        }
+        // They are the caller's, and keep their places.
+        parts.iter_mut().for_each(|part| part.offset += self.start);
+        let read = self.inner.read_scattered(parts);
+        parts.iter_mut().for_each(|part| part.offset -= self.start);
+        read
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {

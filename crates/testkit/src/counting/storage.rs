@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blockdev_core::{FileId, HostExtent, LockMode, Result, Storage, SyncKind};
+use blockdev_core::{FileId, HostExtent, LockMode, ReadPart, Result, Storage, SyncKind};
 
 /// A kind of call to a [`Storage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,6 +139,14 @@ impl Storage for CountingStorage {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.note(Op::Read, offset, buf.len() as u64);
         self.inner.read_at(buf, offset)
+    }
+
+    /// Each part counts as a read of its own.
+    fn read_scattered(&self, parts: &mut [ReadPart<'_>]) -> Result<()> {
+        for part in &*parts {
+            self.note(Op::Read, part.offset, part.buf.len() as u64);
+        }
+        self.inner.read_scattered(parts)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {

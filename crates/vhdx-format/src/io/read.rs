@@ -1,6 +1,8 @@
-//! Reading guest bytes: one host read for each run.
+//! Reading guest bytes: one host read for each run, and one call for those of several.
 
-use blockdev_core::{ByteRange, ExtentKind, Holes, Result};
+use std::mem::take;
+
+use blockdev_core::{ByteRange, ExtentKind, Holes, Result, Scattered, Storage};
 
 use crate::image::VhdxImage;
 use crate::meta::bat::ReadSemantics;
@@ -16,19 +18,27 @@ impl VhdxImage {
         semantics: ReadSemantics,
     ) -> Result<()> {
         let _pin = self.pin();
-        let mut done = 0;
-        while done < buf.len() {
-            let at = offset + done as u64;
-            let run = self.next_run(at, (buf.len() - done) as u64, semantics)?;
+        let mut rest = buf;
+        let mut at = offset;
+        let mut scattered: Option<Scattered<'_, dyn Storage>> = None;
+        while !rest.is_empty() {
+            let run = self.next_run(at, rest.len() as u64, semantics)?;
             let len = usize::try_from(run.len).expect("no longer than the buffer");
-            let part = &mut buf[done..done + len];
+            let (part, after) = take(&mut rest).split_at_mut(len);
             match (run.kind, run.host) {
-                (ExtentKind::Data, Some(host)) => self.storage().read_at(part, host.offset)?,
+                // Nearly every request has one run, for which nothing is gathered.
+                (ExtentKind::Data, Some(host)) if after.is_empty() && scattered.is_none() => {
+                    self.storage().read_at(part, host.offset)?;
+                }
+                (ExtentKind::Data, Some(host)) => scattered
+                    .get_or_insert_with(|| Scattered::new(self.storage()))
+                    .add(part, host.offset)?,
                 (ExtentKind::Zero, _) => part.fill(0),
                 _ => holes.push(ByteRange::new(at, run.len).expect("inside the disk")),
             }
-            done += len;
+            rest = after;
+            at += run.len;
         }
-        Ok(())
+        scattered.map_or(Ok(()), Scattered::read)
     }
 }
