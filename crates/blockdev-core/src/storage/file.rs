@@ -5,6 +5,7 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::direct::{Direct, Held};
 use super::{past_end, refused, sys, write_zeros};
 use crate::{Error, ErrorKind, FileId, HostExtent, Result, Storage, SyncKind};
 
@@ -31,6 +32,10 @@ pub struct FileOptions {
     /// The lock to hold; by default none may write while the file is read, and with `writable`
     /// callers ask for [`LockMode::Exclusive`].
     pub lock: LockMode,
+    /// Pass the host's page cache by (`O_DIRECT`). Requests may lie anywhere all the same; what is not
+    /// aligned as the host wants it is copied, and of writes the blocks at either end are read first. By
+    /// default bytes go through the page cache.
+    pub direct: bool,
 }
 
 impl FileOptions {
@@ -40,6 +45,7 @@ impl FileOptions {
         Self {
             writable: false,
             lock: LockMode::Shared,
+            direct: false,
         }
     }
 
@@ -49,6 +55,7 @@ impl FileOptions {
         Self {
             writable: true,
             lock: LockMode::Exclusive,
+            direct: false,
         }
     }
 
@@ -56,6 +63,13 @@ impl FileOptions {
     #[must_use]
     pub fn with_lock(mut self, lock: LockMode) -> Self {
         self.lock = lock;
+        self
+    }
+
+    /// The same past the host's page cache, or not.
+    #[must_use]
+    pub fn with_direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
         self
     }
 }
@@ -67,6 +81,8 @@ pub struct FileStorage {
     path: PathBuf,
     writable: bool,
     identity: Option<FileId>,
+    /// How to get past the page cache, if that is wanted.
+    pub(super) direct: Option<Direct>,
     /// A lock was taken, and is to be given up.
     locked: AtomicBool,
 }
@@ -88,7 +104,7 @@ impl FileStorage {
     /// # Errors
     /// [`ErrorKind::Io`] when it cannot be opened, [`ErrorKind::Locked`] when another process uses
     /// it in a way the lock forbids, [`ErrorKind::Unsupported`] for what is neither a regular file
-    /// nor a block device.
+    /// nor a block device, and where direct I/O is wanted and there is none.
     pub fn open(path: impl AsRef<Path>, options: FileOptions) -> Result<Self> {
         let path = path.as_ref();
         let mut open = OpenOptions::new();
@@ -112,11 +128,16 @@ impl FileStorage {
             ));
         }
         let identity = sys::identity(&metadata, &path);
+        let direct = match options.direct {
+            true => Some(Direct::open(&file, options.writable)?),
+            false => None,
+        };
         let storage = Self {
             file,
             path,
             writable: options.writable,
             identity,
+            direct,
             locked: AtomicBool::new(false),
         };
         storage.lock(options.lock)?;
@@ -127,6 +148,19 @@ impl FileStorage {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether its bytes pass the host's page cache by.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// Keeps others from changing what goes together with `len` bytes from `offset`, which the host is to
+    /// change by itself.
+    fn hold(&self, offset: u64, len: u64) -> Result<Option<Held<'_>>> {
+        let direct = self.direct.as_ref();
+        direct.map(|direct| direct.hold(offset, len)).transpose()
     }
 
     fn for_writing(&self) -> Result<&File> {
@@ -149,15 +183,24 @@ impl Storage for FileStorage {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        Ok(sys::read_exact_at(&self.file, buf, offset)?)
+        match &self.direct {
+            None => Ok(sys::read_exact_at(&self.file, buf, offset)?),
+            Some(direct) => Ok(direct.read_at(buf, offset)?),
+        }
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        Ok(sys::write_all_at(self.for_writing()?, buf, offset)?)
+        let file = self.for_writing()?;
+        match &self.direct {
+            None => Ok(sys::write_all_at(file, buf, offset)?),
+            Some(direct) => direct.write_at(buf, offset, file, || self.len()),
+        }
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        Ok(self.for_writing()?.set_len(len)?)
+        let file = self.for_writing()?;
+        let _held = self.direct.as_ref().map(Direct::hold_all);
+        Ok(file.set_len(len)?)
     }
 
     fn sync(&self, kind: SyncKind) -> Result<()> {
@@ -175,6 +218,7 @@ impl Storage for FileStorage {
         if len == 0 {
             return Ok(());
         }
+        let _held = self.hold(offset, len)?;
         match sys::punch_hole(self.for_writing()?, offset, len) {
             Err(error) if unsupported(&error) => Err(ErrorKind::Unsupported.into()),
             other => Ok(other?),
@@ -185,7 +229,10 @@ impl Storage for FileStorage {
         if len == 0 {
             return Ok(());
         }
-        match sys::zero_range(self.for_writing()?, offset, len) {
+        let held = self.hold(offset, len)?;
+        let zeroed = sys::zero_range(self.for_writing()?, offset, len);
+        drop(held);
+        match zeroed {
             Err(error) if unsupported(&error) => write_zeros(self, offset, len),
             other => Ok(other?),
         }
@@ -195,6 +242,7 @@ impl Storage for FileStorage {
         if len == 0 {
             return Ok(());
         }
+        let _held = self.hold(offset, len)?;
         match sys::allocate(self.for_writing()?, offset, len) {
             Err(error) if unsupported(&error) => Err(ErrorKind::Unsupported.into()),
             other => Ok(other?),
@@ -216,7 +264,9 @@ impl Storage for FileStorage {
         to_offset: u64,
         len: u64,
     ) -> Result<u64> {
+        // What the host copies goes through the page cache.
         match to.as_file() {
+            _ if self.is_direct() => Ok(0),
             Some(file) => Ok(sys::copy_range(&self.file, offset, file, to_offset, len)?),
             None => Ok(0),
         }
@@ -248,8 +298,9 @@ impl Storage for FileStorage {
         Ok(sys::allocated_len(&self.file.metadata()?))
     }
 
+    /// The descriptor that its bytes go by.
     fn as_file(&self) -> Option<&File> {
-        Some(&self.file)
+        Some(self.direct.as_ref().map_or(&self.file, Direct::file))
     }
 }
 

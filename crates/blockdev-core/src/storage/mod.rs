@@ -1,5 +1,6 @@
 //! Host byte containers: where an image's own bytes live.
 
+mod direct;
 mod file;
 mod memory;
 mod overlay;
