@@ -77,6 +77,8 @@ pub use progress::{NoProgress, Progress};
 pub use range::{ByteRange, align_down, align_up, fits};
 pub use raw::{RawDriver, RawLayer};
 pub use salvage::{Lost, Salvage};
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use storage::UringStorage;
 pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
     ReadOnlyStorage, ReadPart, Scattered, Storage, StorageExt, SyncKind, WindowStorage,

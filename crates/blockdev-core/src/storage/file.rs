@@ -156,6 +156,20 @@ impl FileStorage {
         self.direct.is_some()
     }
 
+    /// Whether the host reads `buf` from `offset` by one call, as it is.
+    #[cfg(all(target_os = "linux", feature = "io-uring"))]
+    pub(super) fn takes(&self, buf: &[u8], offset: u64) -> bool {
+        // More than the host reads at once; and places that it takes for others than they are.
+        const MOST_BYTES: usize = 1 << 30;
+        const MOST_PLACE: u64 = i64::MAX as u64 - MOST_BYTES as u64;
+        (1..=MOST_BYTES).contains(&buf.len())
+            && offset <= MOST_PLACE
+            && self
+                .direct
+                .as_ref()
+                .is_none_or(|direct| direct.takes(buf, offset))
+    }
+
     /// Keeps others from changing what goes together with `len` bytes from `offset`, which the host is to
     /// change by itself.
     fn hold(&self, offset: u64, len: u64) -> Result<Option<Held<'_>>> {

@@ -7,6 +7,8 @@ mod overlay;
 mod read_only;
 mod scattered;
 mod sys;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod uring;
 mod window;
 
 use std::fmt::Debug;
@@ -18,6 +20,8 @@ pub use memory::MemoryStorage;
 pub use overlay::OverlayStorage;
 pub use read_only::ReadOnlyStorage;
 pub use scattered::{ReadPart, Scattered};
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use uring::UringStorage;
 pub use window::WindowStorage;
 
 use crate::{Error, ErrorKind, Result};

@@ -5,6 +5,8 @@
 mod direct;
 #[cfg(target_os = "linux")]
 mod ofd_lock;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub(super) mod ring;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
