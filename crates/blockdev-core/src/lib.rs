@@ -81,7 +81,7 @@ pub use salvage::{Lost, Salvage};
 pub use storage::UringStorage;
 pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
-    ReadOnlyStorage, ReadPart, Scattered, Storage, StorageExt, SyncKind, WindowStorage,
+    ReadAhead, ReadOnlyStorage, ReadPart, Scattered, Storage, StorageExt, SyncKind, WindowStorage,
 };
 pub use window::DiskWindow;
 pub use zeros::{first_nonzero, is_zero, nonzero_runs};

@@ -4,6 +4,7 @@ mod direct;
 mod file;
 mod memory;
 mod overlay;
+mod read_ahead;
 mod read_only;
 mod scattered;
 mod sys;
@@ -18,6 +19,7 @@ use std::io;
 pub use file::{FileOptions, FileStorage, LockMode};
 pub use memory::MemoryStorage;
 pub use overlay::OverlayStorage;
+pub use read_ahead::ReadAhead;
 pub use read_only::ReadOnlyStorage;
 pub use scattered::{ReadPart, Scattered};
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
