@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use blockdev_core::locate::{HostOpener, Opener};
-use blockdev_core::{Error, ErrorKind, FileOptions, ReadOnlyStorage, Result, Storage};
+use blockdev_core::{Error, ErrorKind, FileOptions, ReadAhead, ReadOnlyStorage, Result, Storage};
 
 use crate::{ClientOptions, NbdStorage, uri};
 
@@ -14,6 +14,9 @@ use crate::{ClientOptions, NbdStorage, uri};
 /// followed under [`ChainPolicy::Any`](blockdev_core::locate::ChainPolicy::Any) alone: from an image of a
 /// stranger no server is asked. A file that is called like an export is said with its directory:
 /// `./nbd:host:1`.
+///
+/// Small reads that go on from each other, as of an image's tables, are asked for together ([`ReadAhead`]);
+/// of what other clients write meanwhile may be read what was there before.
 ///
 /// Nobody is kept from an export by another's use of it: NBD knows no locks.
 ///
@@ -85,7 +88,8 @@ impl Opener for NbdOpener {
             let text = "the name of an export is Unicode; other bytes are said by percent signs";
             return Err(Error::new(ErrorKind::InvalidInput, text));
         };
-        let export: Arc<dyn Storage> = Arc::new(NbdStorage::connect(uri, &self.options)?);
+        let export = Arc::new(NbdStorage::connect(uri, &self.options)?);
+        let export: Arc<dyn Storage> = Arc::new(ReadAhead::new(export));
         match (options.writable, export.is_read_only()) {
             (false, _) => Ok(Arc::new(ReadOnlyStorage::new(export))),
             (true, false) => Ok(export),
