@@ -46,6 +46,8 @@ mod limits;
 pub mod locate;
 mod lone;
 mod measure;
+#[cfg(all(test, shuttle))]
+mod model;
 mod pins;
 mod progress;
 mod range;
@@ -53,6 +55,7 @@ mod raw;
 mod salvage;
 mod storage;
 mod sync;
+mod translations;
 mod window;
 mod zeros;
 
@@ -83,5 +86,6 @@ pub use storage::{
     FileId, FileOptions, FileStorage, HostExtent, LockMode, MemoryStorage, OverlayStorage,
     ReadAhead, ReadOnlyStorage, ReadPart, Scattered, Storage, StorageExt, SyncKind, WindowStorage,
 };
+pub use translations::Translations;
 pub use window::DiskWindow;
 pub use zeros::{first_nonzero, is_zero, nonzero_runs};

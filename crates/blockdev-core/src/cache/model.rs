@@ -3,57 +3,12 @@
 //! A page's content is the number of its file's version, so that a page which is older than it may
 //! be tells so.
 
-// What a proof came to is printed.
-#![allow(clippy::print_stdout)]
-
-use std::time::{Duration, Instant};
-
-use shuttle::scheduler::{DfsScheduler, RandomScheduler};
 use shuttle::sync::Arc as Shared;
-use shuttle::{Config, Runner, thread};
+use shuttle::thread;
 
 use super::*;
+use crate::model::{every_order, many_orders};
 use crate::sync::atomic::AtomicU64;
-
-/// Orders tried where there are too many.
-const ORDERS: usize = 2000;
-
-/// Runs `life` under every order of its threads' steps.
-fn every_order(name: &str, life: impl Fn() + Send + Sync + 'static) {
-    let start = Instant::now();
-    let orders = Runner::new(DfsScheduler::new(None, false), quiet()).run(life);
-    let seconds = start.elapsed().as_secs_f64();
-    println!("model: {orders} orders of {name}, every one, {seconds:.1} s");
-}
-
-/// Runs `life` under many orders of its threads' steps; `DISKWEAVE_MODEL` says for how many seconds.
-fn many_orders(name: &str, life: impl Fn() + Send + Sync + 'static) {
-    let start = Instant::now();
-    let seconds = std::env::var("DISKWEAVE_MODEL").map(|n| n.parse().expect("seconds"));
-    let life = Arc::new(life);
-    let mut orders = 0;
-    for seed in 0.. {
-        let life = Arc::clone(&life);
-        let scheduler = RandomScheduler::new_from_seed(seed, ORDERS);
-        orders += Runner::new(scheduler, quiet()).run(move || life());
-        if start.elapsed()
-            >= seconds
-                .clone()
-                .map_or(Duration::ZERO, Duration::from_secs_f64)
-        {
-            break;
-        }
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    println!("model: {orders} orders of {name}, {seconds:.1} s");
-}
-
-/// Shuttle warns that it takes every atomic for `SeqCst`; here all that matters is under locks.
-fn quiet() -> Config {
-    let mut config = Config::new();
-    config.silence_warnings = true;
-    config
-}
 
 fn version(page: &[u8; PAGE_BYTES]) -> u64 {
     u64::from_le_bytes(page[..8].try_into().expect("eight bytes"))
