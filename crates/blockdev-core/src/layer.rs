@@ -162,78 +162,73 @@ pub trait Layer: Send + Sync {
     fn as_any_mut(&mut self) -> &mut dyn Any;
 }
 
-/// How many holes are noted before memory is asked for.
-const INLINE_HOLES: usize = 16;
+/// Holes for which memory is asked at once, when there is more than one.
+const MORE_HOLES: usize = 16;
 
 /// The ranges that a layer did not fill, in ascending order, neighbours joined.
-#[derive(Debug, Clone)]
+///
+/// One hole, or none, is what most requests have: that costs no memory, and little to make and to move.
+#[derive(Debug, Clone, Default)]
 pub struct Holes {
-    inline: [ByteRange; INLINE_HOLES],
-    used: usize,
-    spilled: Vec<ByteRange>,
-}
-
-impl Default for Holes {
-    fn default() -> Self {
-        Self::new()
-    }
+    before: Vec<ByteRange>,
+    /// Empty when there is none.
+    last: ByteRange,
 }
 
 impl Holes {
     /// No holes. Asks for no memory.
     #[must_use]
-    pub fn new() -> Self {
-        const EMPTY: ByteRange = ByteRange::new(0, 0).expect("zero fits");
+    pub const fn new() -> Self {
         Self {
-            inline: [EMPTY; INLINE_HOLES],
-            used: 0,
-            spilled: Vec::new(),
+            before: Vec::new(),
+            last: ByteRange::EMPTY,
         }
     }
 
     /// Notes that `range` was not filled. Ranges come in ascending order.
+    #[inline]
     pub fn push(&mut self, range: ByteRange) {
-        if range.is_empty() {
+        if self.last.is_empty() {
+            self.last = range;
+        } else if !range.is_empty() {
+            self.push_behind(range);
+        }
+    }
+
+    fn push_behind(&mut self, range: ByteRange) {
+        debug_assert!(
+            self.last.end() <= range.start(),
+            "holes come in ascending order"
+        );
+        if self.last.end() == range.start() {
+            self.last = ByteRange::new(self.last.start(), self.last.len() + range.len())
+                .expect("both parts had an end");
             return;
         }
-        let last = match self.spilled.last_mut() {
-            Some(last) => Some(last),
-            None => self.inline[..self.used].last_mut(),
-        };
-        if let Some(last) = last {
-            debug_assert!(last.end() <= range.start(), "holes come in ascending order");
-            if last.end() == range.start() {
-                *last = ByteRange::new(last.start(), last.len() + range.len())
-                    .expect("both parts had an end");
-                return;
-            }
+        if self.before.capacity() == 0 {
+            self.before.reserve(MORE_HOLES);
         }
-        if self.used < INLINE_HOLES {
-            self.inline[self.used] = range;
-            self.used += 1;
-        } else {
-            self.spilled.push(range);
-        }
+        self.before.push(std::mem::replace(&mut self.last, range));
     }
 
     /// Forgets all holes, keeping the memory.
+    #[inline]
     pub fn clear(&mut self) {
-        self.used = 0;
-        self.spilled.clear();
+        self.last = ByteRange::EMPTY;
+        self.before.clear();
     }
 
     /// True when everything was filled.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.last.is_empty()
     }
 
     /// The holes, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = ByteRange> + '_ {
-        self.inline[..self.used]
-            .iter()
-            .chain(&self.spilled)
-            .copied()
+        let last = (!self.last.is_empty()).then_some(self.last);
+        self.before.iter().copied().chain(last)
     }
 }
 

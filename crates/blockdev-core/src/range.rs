@@ -3,13 +3,16 @@
 use crate::{Error, ErrorKind, Result};
 
 /// A run of bytes `[start, start + len)` whose end is known not to overflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ByteRange {
     start: u64,
     len: u64,
 }
 
 impl ByteRange {
+    /// No byte.
+    pub const EMPTY: Self = Self { start: 0, len: 0 };
+
     /// The run of `len` bytes from `start`; `None` if its end does not fit 64 bits.
     #[must_use]
     pub const fn new(start: u64, len: u64) -> Option<Self> {
@@ -71,14 +74,20 @@ impl ByteRange {
 ///
 /// # Errors
 /// [`ErrorKind::OutOfRange`] when they do not.
+#[inline]
 pub fn fits(offset: u64, len: u64, size: u64) -> Result<()> {
     match offset.checked_add(len) {
         Some(end) if end <= size => Ok(()),
-        _ => Err(Error::new(
-            ErrorKind::OutOfRange,
-            format!("{len} bytes at {offset:#x} reach past the end of the disk ({size} bytes)"),
-        )),
+        _ => Err(past_the_end(offset, len, size)),
     }
+}
+
+#[cold]
+fn past_the_end(offset: u64, len: u64, size: u64) -> Error {
+    Error::new(
+        ErrorKind::OutOfRange,
+        format!("{len} bytes at {offset:#x} reach past the end of the disk ({size} bytes)"),
+    )
 }
 
 /// `value` rounded down to a multiple of `to`, a power of two.

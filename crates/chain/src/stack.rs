@@ -128,7 +128,7 @@ impl<'a> Stack<'a> {
         self.is_cut || bottom.is_some_and(|link| link.parent().is_some())
     }
 
-    /// Fills `buf` from byte `offset`. Asks for no memory unless a layer leaves very many holes, or hints
+    /// Fills `buf` from byte `offset`. Asks for no memory unless a layer leaves more than one hole, or hints
     /// have to be made room for.
     pub(crate) fn read(self, buf: &mut [u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, u64::MAX)?;
@@ -224,7 +224,9 @@ impl<'a> Stack<'a> {
                 let piece = hole.slice_of(buf, offset);
                 // The whole hole fitted into memory, so its part does.
                 let (held, past) = piece.split_at_mut(usize::try_from(inside).unwrap_or(0));
-                past.fill(0);
+                if !past.is_empty() {
+                    past.fill(0);
+                }
                 if !held.is_empty() {
                     let read = link.layer.read_at(held, hole.start(), &mut left);
                     read.map_err(|error| self.place(at, error))?;
