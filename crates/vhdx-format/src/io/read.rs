@@ -4,6 +4,7 @@ use std::mem::take;
 
 use blockdev_core::{ByteRange, ExtentKind, Holes, Result, Scattered, Storage};
 
+use super::extents::Walk;
 use crate::image::VhdxImage;
 use crate::meta::bat::ReadSemantics;
 
@@ -18,11 +19,12 @@ impl VhdxImage {
         semantics: ReadSemantics,
     ) -> Result<()> {
         let _pin = self.pin();
+        let mut walk = Walk::new(self, semantics);
         let mut rest = buf;
         let mut at = offset;
         let mut scattered: Option<Scattered<'_, dyn Storage>> = None;
         while !rest.is_empty() {
-            let run = self.next_run(at, rest.len() as u64, semantics)?;
+            let run = walk.next_run(at, rest.len() as u64)?;
             let len = usize::try_from(run.len).expect("no longer than the buffer");
             let (part, after) = take(&mut rest).split_at_mut(len);
             match (run.kind, run.host) {

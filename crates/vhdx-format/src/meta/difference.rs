@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use bitvec::order::Lsb0;
-use bitvec::slice::BitSlice;
-
+use super::bitmap;
 use crate::PayloadState;
 
 /// The runs of `bytes` that differ from `below`, as ranges on multiples of `sector`. `below` is at
@@ -58,7 +56,7 @@ impl BlockDifference {
     pub(crate) fn note(&mut self, sectors: impl IntoIterator<Item = Range<usize>>, data: bool) {
         for run in sectors {
             self.differing += run.len();
-            BitSlice::<u8, Lsb0>::from_slice_mut(&mut self.bits)[run].fill(true);
+            bitmap::put(&mut self.bits, run, true);
         }
         self.holds_data |= data;
     }
