@@ -132,14 +132,38 @@ impl<'a> Stack<'a> {
     /// have to be made room for.
     pub(crate) fn read(self, buf: &mut [u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, u64::MAX)?;
-        let Some(known) = self.known else {
-            let left = self.fall(buf, offset, 0..self.links.len(), None)?;
-            return self.end(buf, offset, &left);
-        };
-        if known.first == 0 {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let end = offset + buf.len() as u64;
+        let first_fixed = self.known.map(|known| known.first);
+        let changing = first_fixed.unwrap_or(self.links.len());
+        if changing == 0
+            && let Some(known) = self.known
+        {
             return self.read_fixed(known, buf, offset);
         }
-        let left = self.fall(buf, offset, 0..known.first, None)?;
+        let mut left = Holes::new();
+        let top = self.links.first();
+        let from = match top.filter(|top| end <= top.layer.info().size) {
+            Some(top) => {
+                let read = top.layer.read_at(buf, offset, &mut left);
+                read.map_err(|error| self.place(0, error))?;
+                // Most requests end here.
+                if left.is_empty() {
+                    return Ok(());
+                }
+                1
+            }
+            None => {
+                left = whole(offset, buf.len());
+                0
+            }
+        };
+        let left = self.fall(buf, offset, left, from..changing, None)?;
+        let Some(known) = self.known else {
+            return self.end(buf, offset, &left);
+        };
         for hole in left.iter() {
             self.read_fixed(known, hole.slice_of(buf, offset), hole.start())?;
         }
@@ -162,7 +186,8 @@ impl<'a> Stack<'a> {
             };
             let piece = usize::try_from(piece).expect("no longer than the buffer");
             let piece = &mut rest[..piece];
-            let left = self.fall(piece, at, known.first + skip..self.links.len(), note)?;
+            let layers = known.first + skip..self.links.len();
+            let left = self.fall(piece, at, whole(at, piece.len()), layers, note)?;
             self.end(piece, at, &left)?;
             done += piece.len();
         }
@@ -198,19 +223,16 @@ impl<'a> Stack<'a> {
         known.hints.find(offset, len)
     }
 
-    /// Fills what the layers numbered `layers` hold of `buf`, and gives what none of them does. What it
-    /// shows is noted where `known` says.
+    /// Fills what the layers numbered `layers` hold of what is `wanted` in `buf`, and gives what none of
+    /// them does. What it shows is noted where `known` says.
     fn fall(
         self,
         buf: &mut [u8],
         offset: u64,
+        mut wanted: Holes,
         layers: Range<usize>,
         known: Option<Known<'_>>,
     ) -> Result<Holes> {
-        let mut wanted = Holes::new();
-        if let Some(whole) = ByteRange::new(offset, buf.len() as u64) {
-            wanted.push(whole);
-        }
         let mut left = Holes::new();
         for at in layers {
             if wanted.is_empty() {
@@ -383,6 +405,15 @@ impl Below for Stack<'_> {
             is_zero,
         })
     }
+}
+
+/// All of a request.
+fn whole(offset: u64, len: usize) -> Holes {
+    let mut wanted = Holes::new();
+    if let Some(range) = ByteRange::new(offset, len as u64) {
+        wanted.push(range);
+    }
+    wanted
 }
 
 /// The answer of a detached chain where it holds nothing.
