@@ -176,7 +176,9 @@ impl Qcow2Image {
 
     /// Clears the COPIED flags of all that the L1 table refers to, before it is shared.
     pub(crate) fn share(&self, l1: (u64, u32)) -> Result<()> {
-        self.walk(l1, &mut |referred| self.set_copied(referred, false))?;
+        let outcome = self.walk(l1, &mut |referred| self.set_copied(referred, false));
+        self.forget_tables();
+        outcome?;
         // A flag that is set where refcounts are higher leads writers into what is shared.
         self.settle_all()
     }
@@ -186,14 +188,17 @@ impl Qcow2Image {
         let engine = self.engine()?;
         let refcounts = engine.lock().refcounts;
         let header = &self.first.header;
-        self.walk((header.l1_table_offset, header.l1_size), &mut |referred| {
+        let l1 = (header.l1_table_offset, header.l1_size);
+        let outcome = self.walk(l1, &mut |referred| {
             let packed = matches!(referred, Referred::Slot(slot) if slot.entry.is_compressed());
             let (first, count) = self.clusters_of(referred)?;
             if count == 1 && !packed && refcounts.of(&self.pages, first)? == 1 {
                 self.set_copied(referred, true)?;
             }
             Ok(())
-        })
+        });
+        self.forget_tables();
+        outcome
     }
 
     fn set_copied(&self, referred: Referred, copied: bool) -> Result<()> {

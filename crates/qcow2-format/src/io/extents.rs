@@ -4,6 +4,8 @@ use blockdev_core::Result;
 
 use crate::image::Qcow2Image;
 use crate::meta::cluster::{Part, Source};
+use crate::meta::known::Known;
+use crate::meta::write_plan::Slot;
 
 /// Pages of tables that one question looks at: an answer may be cut short, but never takes long,
 /// whatever tables a file makes of one another.
@@ -13,6 +15,13 @@ impl Qcow2Image {
     /// The longest run of one kind from guest byte `offset`, at most `len` bytes. The range lies
     /// inside the disk and is not empty. A compressed run is one cluster.
     pub(crate) fn next_run(&self, offset: u64, len: u64) -> Result<Part> {
+        let cluster = self.cluster_size();
+        let within = offset % cluster;
+        if len <= cluster - within
+            && let Some(run) = self.run_in_cluster(offset / cluster, within, len)?
+        {
+            return Ok(run);
+        }
         let mut run = self.step(offset, len)?;
         for _ in 0..MAX_STEPS {
             if run.len >= len {
@@ -28,6 +37,25 @@ impl Qcow2Image {
             run.len += next.len;
         }
         Ok(run)
+    }
+
+    /// The run of `len` bytes from byte `within` of guest cluster `number`, if it is of one kind.
+    fn run_in_cluster(&self, number: u64, within: u64, len: u64) -> Result<Option<Part>> {
+        if let Some(known) = self.tables.known.find(number) {
+            let source = match Known(known).host() {
+                Some(host) => Source::Data(host + within),
+                None => Source::Absent,
+            };
+            return Ok(Some(Part { source, len }));
+        }
+        let guest = number * self.cluster_size();
+        let worth = |slot: &Slot| self.rules.known(slot).map(|known| known.0);
+        let slot = self
+            .tables
+            .known
+            .learn(number, || self.slot(guest), worth)?;
+        let part = self.rules.part(slot.entry, slot.bits, within, slot.place)?;
+        Ok((part.len >= len).then_some(Part { len, ..part }))
     }
 
     /// The run at `offset` as far as one page of a table tells.

@@ -127,30 +127,45 @@ impl Pages {
             let within = usize::try_from(at % PAGE).expect("inside a page");
             let len = (bytes.len() - done).min(PAGE_BYTES - within);
             let part = &bytes[done..done + len];
-            let number = at / PAGE;
-            let mut pending = self.change();
-            if !pending.open.contains_key(&number) {
-                drop(pending);
-                let bytes = if len == PAGE_BYTES {
-                    Arc::new([0; PAGE_BYTES])
-                } else {
-                    self.page(number)?
-                };
-                pending = self.change();
-                let sectors = [0; STAGES];
-                pending.open.insert(number, Changed { bytes, sectors });
-            }
-            let changed = pending.open.get_mut(&number).expect("it is there now");
+            self.alter(at, len, stage, |bytes| bytes.copy_from_slice(part))?;
+            done += len;
+        }
+        Ok(())
+    }
+
+    /// Changes the `len` bytes from `offset`, which lie in one page, by `change`; it sees zeros if they
+    /// are the whole page. Only one thread at a time changes pages.
+    pub(crate) fn alter(
+        &self,
+        offset: u64,
+        len: usize,
+        stage: Stage,
+        change: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        let number = offset / PAGE;
+        let within = usize::try_from(offset % PAGE).expect("inside a page");
+        let apply = |changed: &mut Changed| {
             // Copied once a batch at most, unless somebody reads it just now.
-            Arc::make_mut(&mut changed.bytes)[within..within + len].copy_from_slice(part);
+            change(&mut Arc::make_mut(&mut changed.bytes)[within..within + len]);
             for sector in within / SECTOR..(within + len).div_ceil(SECTOR) {
                 changed.sectors[stage as usize] |= 1 << sector;
             }
-            let count = pending.open.len() + pending.closing.len();
-            self.count.store(count, Ordering::Release);
-            drop(pending);
-            done += len;
+        };
+        if let Some(changed) = self.change().open.get_mut(&number) {
+            apply(changed);
+            return Ok(());
         }
+        let bytes = if len == PAGE_BYTES {
+            Arc::new([0; PAGE_BYTES])
+        } else {
+            self.page(number)?
+        };
+        let sectors = [0; STAGES];
+        let mut pending = self.change();
+        let new = Changed { bytes, sectors };
+        apply(pending.open.entry(number).or_insert(new));
+        let count = pending.open.len() + pending.closing.len();
+        self.count.store(count, Ordering::Release);
         Ok(())
     }
 

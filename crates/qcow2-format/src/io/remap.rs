@@ -33,11 +33,17 @@ impl Qcow2Image {
         let geometry = &self.rules.geometry;
         let cluster = geometry.cluster_size();
         let index = geometry.l1_index(guest);
+        if let Some((last, table)) = state.own_table
+            && last == index
+        {
+            return Ok(table);
+        }
         let entry = self.tables.l1_entry(index)?;
         let old = self.tables.l2_table(index, geometry)?;
         if let Some(table) = old
             && entry.is_copied()
         {
+            state.own_table = Some((index, table));
             return Ok(table);
         }
         let new = self.allocate(state, 1)?.offset;
@@ -46,7 +52,7 @@ impl Qcow2Image {
             Some(old) => self.copy_table(old, new)?,
         }
         state.new_tables.insert(new);
-        state.reserved.insert(new, cluster, "an L2 table");
+        self.reserve(state, new, cluster, "an L2 table");
         let place = self.tables.l1_place(index);
         self.pages
             .write_word(place, L1Entry::owned(new).0, Stage::Late)?;
@@ -54,7 +60,16 @@ impl Qcow2Image {
             // It stays what it is for the snapshot.
             state.free_later(old, 1);
         }
+        state.own_table = Some((index, new));
         Ok(new)
+    }
+
+    /// Forgets what is known of tables, because flags in them changed, or others are in use now.
+    pub(crate) fn forget_tables(&self) {
+        if let Some(engine) = &self.engine {
+            engine.lock().own_table = None;
+        }
+        self.tables.known.forget_all();
     }
 
     fn copy_table(&self, from: u64, to: u64) -> Result<()> {
@@ -83,11 +98,14 @@ impl Qcow2Image {
         } else {
             Stage::Late
         };
-        if geometry.has_extended_l2() {
+        let outcome = if geometry.has_extended_l2() {
             let words = [entry.0, bits.0].map(u64::to_be_bytes);
-            return self.pages.write(place, &words.concat(), stage);
-        }
-        self.pages.write_word(place, entry.0, stage)
+            self.pages.write(place, &words.concat(), stage)
+        } else {
+            self.pages.write_word(place, entry.0, stage)
+        };
+        self.tables.known.forget(guest >> geometry.cluster_bits());
+        outcome
     }
 
     /// Gives up what `slot` refers to, once it is stable that it no longer does.

@@ -207,7 +207,7 @@ impl Qcow2Image {
         let offset = self.allocate_whole(&mut state, clusters)?.offset;
         self.pages.clear(offset, clusters * cluster)?;
         self.pages.write(offset, content, Stage::Early)?;
-        state.reserved.insert(offset, bytes, name);
+        self.reserve(&mut state, offset, bytes, name);
         Ok(offset)
     }
 
@@ -257,6 +257,7 @@ impl Qcow2Image {
         (header.l1_table_offset, header.l1_size, header.size) = (offset, entries, size);
         self.rules.geometry = header.geometry();
         self.tables.l1_offset = offset;
+        self.forget_tables();
         self.info.size = size;
         Ok(())
     }
@@ -271,6 +272,7 @@ impl Qcow2Image {
         header.header.refcount_table_clusters =
             u32::try_from(state.refcounts.table_clusters).expect("at most 8 MiB");
         state.reserved = reserved_areas(&*self.storage, &header, file_len)?;
+        self.tables.known.forget_all();
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{PAGE_BYTES, Result};
+use blockdev_core::{PAGE_BYTES, Result, Translations};
 
 use super::pages::Pages;
 use crate::Qcow2Error;
@@ -20,6 +20,9 @@ pub(crate) struct Tables {
     pub(crate) l1_offset: u64,
     /// Tables end before this: the end of the file, or of what will be in it.
     end: AtomicU64,
+    /// What they said of guest clusters, as [`Known`](crate::meta::known::Known) has it. Whoever changes
+    /// an entry, or where entries are, has it forgotten.
+    pub(crate) known: Translations,
 }
 
 /// Some entries of one L2 table: those in one page.
@@ -79,6 +82,7 @@ impl Tables {
             pages,
             l1_offset,
             end: AtomicU64::new(file_len),
+            known: Translations::default(),
         })
     }
 

@@ -8,6 +8,7 @@ use super::decompress::Packed;
 use super::engine::{Engine, State};
 use crate::image::Qcow2Image;
 use crate::meta::cluster::Source;
+use crate::meta::known::Known;
 use crate::meta::write_plan::{Slot, Target};
 use crate::sync::atomic::Ordering;
 
@@ -55,7 +56,11 @@ impl Qcow2Image {
             let _pin = engine.pins.enter();
             let at = offset + done as u64;
             let left = &buf[done..];
-            let written = match self.next_step(at, left.len() as u64)? {
+            let step = match self.owned_place(at, left.len() as u64) {
+                Some(step) => step,
+                None => self.next_step(at, left.len() as u64)?,
+            };
+            let written = match step {
                 Step::InPlace { host, len } => {
                     let len = usize::try_from(len).expect("no longer than the buffer");
                     let outcome = self.data()?.write_at(&left[..len], host);
@@ -75,6 +80,31 @@ impl Qcow2Image {
         self.flush_if_much()
     }
 
+    /// Where `len` bytes at guest byte `guest`, in one cluster, are written in place, if that is
+    /// remembered.
+    ///
+    /// It takes no lock, though those who change entries hold one:
+    ///
+    /// - Whoever changes the entry has it forgotten before the change is acknowledged. Who finds it
+    ///   nevertheless began before that, and the two requests may come in either order; this one first.
+    /// - The bytes may be on their way into a place that was given up by then. The caller's pin keeps that
+    ///   from being used again, just as for a write that was mapped under the lock, which lets go of it.
+    /// - Nobody copies the cluster meanwhile, and misses these bytes: only what is not COPIED, or not
+    ///   stored whole, is given another place along with what it held, and COPIED is cleared by those who
+    ///   have the image for themselves. Packing replaces all of the cluster, whichever way it held it.
+    /// - None of the image's structures lies there, as was found under the lock; who makes one has
+    ///   everything forgotten.
+    fn owned_place(&self, guest: u64, len: u64) -> Option<Step> {
+        let cluster = self.cluster_size();
+        let within = guest % cluster;
+        if len > cluster - within {
+            return None;
+        }
+        let known = Known(self.tables.known.find(guest / cluster)?);
+        let host = known.owned_host()? + within;
+        Some(Step::InPlace { host, len })
+    }
+
     /// Decides what to do with the first of `len` bytes at guest byte `guest`, and with as many
     /// behind it as go the same way.
     fn next_step(&self, guest: u64, len: u64) -> Result<Step> {
@@ -87,20 +117,24 @@ impl Qcow2Image {
         let len = len.min(table_end - guest).min(MOST_NEW_BYTES.max(cluster));
         let count = (guest + len).div_ceil(cluster) - first;
         let end = |idle: u64| (guest + len).min((first + idle) * cluster);
+        let mut seen = None;
         {
             let state = engine.look();
             let idle = state.idle(first, count);
-            if state.is_announced()
-                && idle > 0
-                && let run = self.run(guest, end(idle))?
-                && let Target::InPlace(host) = run.target
-            {
-                return self.in_place(&state, host, run.end - guest);
+            if state.is_announced() && idle > 0 {
+                let run = self.learn_run(&state, guest, end(idle))?;
+                if let Target::InPlace(host) = run.target {
+                    return self.in_place(&state, host, run.end - guest);
+                }
+                seen = Some((run, state.turns() + 1));
             }
         }
         let (mut state, idle) = engine.idle(engine.lock(), first, count);
         self.announce(&mut state)?;
-        let run = self.run(guest, end(idle))?;
+        let run = match seen {
+            Some((run, turns)) if turns == state.turns() => run,
+            _ => self.learn_run(&state, guest, end(idle))?,
+        };
         if let Target::InPlace(host) = run.target {
             return self.in_place(&state, host, run.end - guest);
         }
@@ -111,6 +145,20 @@ impl Qcow2Image {
     fn in_place(&self, state: &State, host: u64, len: u64) -> Result<Step> {
         self.check_guest_place(state, host, len)?;
         Ok(Step::InPlace { host, len })
+    }
+
+    /// The [`run`](Self::run) at `guest`; its first cluster is remembered if it is written in place.
+    fn learn_run(&self, state: &State, guest: u64, end: u64) -> Result<Run> {
+        let cluster = self.cluster_size();
+        let worth = |run: &Run| {
+            let known = self.rules.known(&run.ends[0])?;
+            let host = known.host()?;
+            let apart = self.rules.has_data_file || state.reserved.find(host, cluster).is_none();
+            let owned = apart && matches!(run.target, Target::InPlace(_));
+            owned.then(|| known.owned().0)
+        };
+        let look = || self.run(guest, end);
+        self.tables.known.learn(guest / cluster, look, worth)
     }
 
     /// How far from guest byte `guest` on, before `end`, clusters go the same way as the first of
@@ -234,7 +282,12 @@ impl Qcow2Image {
             let guest = number * cluster;
             let range =
                 job.guest.start.max(guest) - guest..job.guest.end.min(guest + cluster) - guest;
-            let slot = self.slot(guest)?;
+            // Those at the ends are as they were found, because they are held.
+            let slot = match number {
+                first if first == numbers.start => job.ends[0],
+                last if last + 1 == numbers.end => job.ends[1],
+                _ => self.slot(guest)?,
+            };
             let host = job.host + (guest - job.first);
             self.set_slot(state, table, guest, self.rules.written(&slot, &range, host))?;
             if job.target == Target::New {
@@ -248,6 +301,11 @@ impl Qcow2Image {
     fn fill(&self, job: &Move, buf: &[u8], below: &dyn Below) -> Result<()> {
         let cluster = self.cluster_size();
         let last = (job.guest.end - 1) / cluster * cluster;
+        if job.is_fresh && job.ends.iter().all(|slot| self.holds_nothing(slot)) {
+            return self
+                .data()?
+                .write_at(buf, job.host + (job.guest.start - job.first));
+        }
         let mut lead = Vec::new();
         let mut trail = Vec::new();
         let ends = if last == job.first { 1 } else { 2 };
@@ -305,6 +363,12 @@ impl Qcow2Image {
         }
         bytes[within(job.guest.start)..within(job.guest.end)].copy_from_slice(buf);
         data.write_at(&bytes, host(span.start))
+    }
+
+    /// True when all of the cluster reads as zeros for certain.
+    fn holds_nothing(&self, slot: &Slot) -> bool {
+        let part = self.rules.part(slot.entry, slot.bits, 0, slot.place);
+        part.is_ok_and(|part| part.len == self.cluster_size() && self.reads_zero(part.source))
     }
 
     /// True when `source` is zeros for certain, without asking what is below.

@@ -8,6 +8,7 @@ pub(crate) mod extensions;
 pub(crate) mod first_cluster;
 pub(crate) mod geometry;
 pub(crate) mod header;
+pub(crate) mod known;
 pub(crate) mod layout;
 pub(crate) mod measure;
 pub(crate) mod references;

@@ -15,6 +15,9 @@ use crate::ondisk::header::REFCOUNT_TABLE;
 /// Host offsets are below this: 56 bits.
 const END_OF_SPACE: u64 = 1 << 56;
 
+/// Free clusters that one search finds at least, if they follow one another.
+const LOOK_AHEAD: u64 = 256;
+
 /// What is known of free clusters.
 #[derive(Debug)]
 pub(crate) struct Space {
@@ -22,6 +25,8 @@ pub(crate) struct Space {
     pub(crate) free: FreeRuns,
     /// Below this cluster nothing is free but what `free` says.
     pub(crate) searched: u64,
+    /// From `searched` to before this cluster all are free.
+    clear: u64,
     /// No cluster from this one on was ever used: they read as zeros.
     pub(crate) end: u64,
 }
@@ -31,6 +36,7 @@ impl Space {
         Self {
             free: FreeRuns::default(),
             searched: 1,
+            clear: 1,
             end: file_len.div_ceil(cluster_size),
         }
     }
@@ -41,6 +47,19 @@ impl Space {
         if cluster < self.searched {
             self.free.insert(cluster, 1);
         }
+    }
+
+    /// Notes that clusters are taken which the search has not come to.
+    fn overtake(&mut self) {
+        self.clear = self.searched;
+    }
+
+    /// Takes at most `most` of those that the search has found already.
+    fn take_clear(&mut self, most: u64) -> Option<(u64, u64)> {
+        let first = self.searched;
+        let count = self.clear.saturating_sub(first).min(most);
+        self.searched += count;
+        (count > 0).then_some((first, count))
     }
 }
 
@@ -58,7 +77,9 @@ pub(crate) struct Allocated {
 impl Qcow2Image {
     /// Takes at most `most` clusters that follow one another.
     pub(crate) fn allocate(&self, state: &mut State, most: u64) -> Result<Allocated> {
-        let (first, count) = match state.space.free.take(most) {
+        let space = &mut state.space;
+        let found = space.free.take(most).or_else(|| space.take_clear(most));
+        let (first, count) = match found {
             Some(run) => run,
             None => self.search(state, most)?,
         };
@@ -71,6 +92,7 @@ impl Qcow2Image {
         if let Some(first) = state.space.free.take_whole(count) {
             return self.take(state, first, count);
         }
+        state.space.overtake();
         loop {
             let first = state.space.end;
             let per_block = state.refcounts.per_block();
@@ -119,9 +141,7 @@ impl Qcow2Image {
             // Their refcounts say that they are free: nothing that they say can be believed.
             return Err(self.condemn(offset, &format!("the refcount of {name} is 0")));
         }
-        for cluster in first..first + count {
-            state.refcounts.set(&self.pages, cluster, 1)?;
-        }
+        state.refcounts.set_run(&self.pages, first, count, 1)?;
         let is_fresh = first >= state.space.end;
         state.space.end = state.space.end.max(first + count);
         self.tables.raise_end(state.space.end * cluster);
@@ -149,11 +169,14 @@ impl Qcow2Image {
                 state.refcounts.set(&self.pages, index * per_block, 1)?;
             }
             let end = (index + 1) * per_block;
-            match state.refcounts.free_run(&self.pages, from, end, most)? {
+            let wanted = most.max(LOOK_AHEAD);
+            match state.refcounts.free_run(&self.pages, from, end, wanted)? {
                 Some((first, count)) => {
-                    check_space(first + count, state)?;
-                    state.space.searched = first + count;
-                    return Ok((first, count));
+                    check_space(first + count.min(most), state)?;
+                    state.space.searched = first;
+                    state.space.clear = first + count;
+                    let found = state.space.take_clear(most);
+                    return Ok(found.expect("it was found just now"));
                 }
                 None => state.space.searched = end,
             }
@@ -163,6 +186,7 @@ impl Qcow2Image {
     /// Makes block number `index`, which the table can name, in the cluster `block`, which is still
     /// to be counted.
     fn add_block(&self, state: &mut State, index: u64, block: u64) -> Result<()> {
+        state.space.overtake();
         let cluster = state.refcounts.cluster_size();
         let offset = block * cluster;
         if let Some(name) = state.reserved.find(offset, cluster) {
@@ -170,7 +194,7 @@ impl Qcow2Image {
         }
         self.pages.clear(offset, cluster)?;
         state.refcounts.set_block(&self.pages, index, offset)?;
-        state.reserved.insert(offset, cluster, "a refcount block");
+        self.reserve(state, offset, cluster, "a refcount block");
         state.space.end = state.space.end.max(block + 1);
         self.tables.raise_end(state.space.end * cluster);
         Ok(())
@@ -186,6 +210,7 @@ impl Qcow2Image {
     /// The new blocks count themselves and the table. The header names the table in one sector, when
     /// all of it is stable.
     fn grow_refcount_table(&self, state: &mut State) -> Result<()> {
+        state.space.overtake();
         let old = state.refcounts;
         let cluster = old.cluster_size();
         let first = old.covered();
@@ -217,7 +242,7 @@ impl Qcow2Image {
             let name = (first + block) * cluster;
             let place = table + (old.entries() + block) * 8;
             self.pages.write_word(place, name, Stage::Early)?;
-            state.reserved.insert(name, cluster, "a refcount block");
+            self.reserve(state, name, cluster, "a refcount block");
         }
         for counted in first..first + blocks + clusters {
             new.set(&self.pages, counted, 1)?;
@@ -227,9 +252,7 @@ impl Qcow2Image {
         let small = u32::try_from(clusters).expect("at most 8 MiB");
         fields[8..].copy_from_slice(&small.to_be_bytes());
         self.pages.write(REFCOUNT_TABLE, &fields, Stage::Middle)?;
-        state
-            .reserved
-            .insert(table, clusters * cluster, "the refcount table");
+        self.reserve(state, table, clusters * cluster, "the refcount table");
         state.space.end = state.space.end.max(first + blocks + clusters);
         self.tables.raise_end(state.space.end * cluster);
         state.refcounts = new;

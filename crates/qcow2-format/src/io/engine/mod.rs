@@ -56,27 +56,43 @@ pub(crate) struct Engine {
 /// How often clusters have become idle, for those who wait for that.
 #[derive(Debug, Default)]
 struct Settled {
-    times: Mutex<u64>,
-    told: Condvar,
+    told: Mutex<Told>,
+    once_more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    times: u64,
+    /// Who waits; nobody is told where nobody does, as that is a call of the system.
+    waiting: usize,
 }
 
 impl Settled {
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn times(&self) -> u64 {
-        *self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().times
     }
 
     fn tell(&self) {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        *times = times.wrapping_add(1);
-        self.told.notify_all();
+        let mut told = self.lock();
+        told.times = told.times.wrapping_add(1);
+        if told.waiting > 0 {
+            self.once_more.notify_all();
+        }
     }
 
     /// Waits until it was told once more than `times`.
     fn wait(&self, times: u64) {
-        let mut now = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        while *now == times {
-            now = self.told.wait(now).unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.lock();
+        told.waiting += 1;
+        while told.times == times {
+            let woken = self.once_more.wait(told);
+            told = woken.unwrap_or_else(PoisonError::into_inner);
         }
+        told.waiting -= 1;
     }
 }
 
@@ -96,6 +112,10 @@ pub(crate) struct State {
     freed_closing: Vec<Freed>,
     /// Given up for good, and perhaps still read from.
     draining: Vec<Freed>,
+    /// The L2 table that was made or found to be this disk's alone last, by its L1 index.
+    pub(crate) own_table: Option<(u64, u64)>,
+    /// How often the state was locked to be changed.
+    turns: u64,
     /// Where the next compressed cluster goes, if behind the last one is room.
     pub(crate) packing: Option<u64>,
     /// The header says what a writer has to say.
@@ -159,6 +179,12 @@ impl State {
         self.announced
     }
 
+    /// How often it was locked to be changed: who finds one more than at a look, and has locked it, is
+    /// the first since, and finds everything as it was.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// How many of `count` guest clusters from number `first` nobody else gives a new place.
     pub(crate) fn idle(&self, first: u64, count: u64) -> u64 {
         let mut idle = count;
@@ -186,6 +212,8 @@ impl Engine {
                 freed: Vec::new(),
                 freed_closing: Vec::new(),
                 draining: Vec::new(),
+                own_table: None,
+                turns: 0,
                 packing: None,
                 announced: false,
                 dirty: false,
@@ -199,7 +227,9 @@ impl Engine {
     }
 
     pub(crate) fn lock(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.turns = state.turns.wrapping_add(1);
+        state
     }
 
     /// For a look, together with others that only look.

@@ -20,6 +20,8 @@ pub(crate) struct Refcounts {
     pub(crate) table_clusters: u64,
     pub(super) order: u32,
     pub(super) cluster_bits: u32,
+    /// The block that was asked for last to be changed, by number, and where it lies: no block moves.
+    pub(super) at_hand: Option<(u64, u64)>,
 }
 
 impl Refcounts {
@@ -29,6 +31,7 @@ impl Refcounts {
             table_clusters: header.refcount_table_clusters.into(),
             order: header.refcount_order,
             cluster_bits: header.cluster_bits,
+            at_hand: None,
         }
     }
 
@@ -58,6 +61,11 @@ impl Refcounts {
 
     /// Where block number `index` lies, if there is one.
     pub(crate) fn block(&self, pages: &Pages, index: u64) -> Result<Option<u64>> {
+        if let Some((last, block)) = self.at_hand
+            && last == index
+        {
+            return Ok(Some(block));
+        }
         if index >= self.entries() {
             return Ok(None);
         }
@@ -99,22 +107,44 @@ impl Refcounts {
 
     /// Sets the refcount of `cluster`, which a block counts.
     pub(crate) fn set(&self, pages: &Pages, cluster: u64, value: u64) -> Result<()> {
+        let block = self.block_of(pages, cluster)?;
+        self.set_in(pages, block, cluster, value)
+    }
+
+    /// Sets the refcounts of `count` clusters from `first`, which blocks count.
+    pub(crate) fn set_run(
+        &mut self,
+        pages: &Pages,
+        first: u64,
+        count: u64,
+        value: u64,
+    ) -> Result<()> {
+        for cluster in first..first + count {
+            let block = self.block_of(pages, cluster)?;
+            self.at_hand = Some((cluster / self.per_block(), block));
+            self.set_in(pages, block, cluster, value)?;
+        }
+        Ok(())
+    }
+
+    /// Where the block lies that counts `cluster`.
+    fn block_of(&self, pages: &Pages, cluster: u64) -> Result<u64> {
         let index = cluster / self.per_block();
-        let block = self.block(pages, index)?.ok_or_else(|| {
+        self.block(pages, index)?.ok_or_else(|| {
             Error::corrupt(
                 "refcount table",
                 self.table + index * 8,
                 format!("no refcount block counts cluster {cluster}"),
             )
-        })?;
+        })
+    }
+
+    fn set_in(&self, pages: &Pages, block: u64, cluster: u64, value: u64) -> Result<()> {
         let (byte, index) = self.place(block, cluster);
-        let mut bytes = [0; 8];
         let width = 1 << self.order.saturating_sub(3);
-        let page = pages.page(byte / PAGE)?;
-        let at = usize::try_from(byte % PAGE).expect("inside a page");
-        bytes[..width].copy_from_slice(&page[at..at + width]);
-        set_refcount(&mut bytes[..width], index, self.order, value);
-        pages.write(byte, &bytes[..width], Stage::Early)
+        pages.alter(byte, width, Stage::Early, |bytes| {
+            set_refcount(bytes, index, self.order, value);
+        })
     }
 
     /// Raises the refcount of `cluster` by `by`.

@@ -2,7 +2,9 @@
 
 use blockdev_core::{Error, Result, Storage};
 
+use super::State;
 use crate::Qcow2Error;
+use crate::image::Qcow2Image;
 use crate::inspect::FirstCluster;
 use crate::io::inspect::snapshot_table;
 use crate::io::words::Words;
@@ -73,6 +75,15 @@ pub(crate) fn reserved_areas(
         reserved.insert(offset, length, "the bitmap directory");
     }
     Ok(reserved)
+}
+
+impl Qcow2Image {
+    /// Notes a structure of the image's own, called `name`, in `len` bytes at `offset`.
+    pub(crate) fn reserve(&self, state: &mut State, offset: u64, len: u64, name: &'static str) {
+        state.reserved.insert(offset, len, name);
+        // Guests that were found to write elsewhere are asked again.
+        self.tables.known.forget_all();
+    }
 }
 
 /// Notes a structure that shares its place with nothing.
