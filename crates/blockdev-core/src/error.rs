@@ -141,6 +141,16 @@ impl Error {
         self
     }
 
+    /// The same for somebody else whom it concerns, without the failure that led to it.
+    pub(crate) fn again(&self) -> Self {
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            at: self.0.at.clone(),
+            message: self.0.message.clone(),
+            source: None,
+        }))
+    }
+
     /// The stable kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

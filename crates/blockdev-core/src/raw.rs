@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     Below, Caps, CheckReport, DeviceInfo, DiscardMode, Error, ErrorKind, Extent, ExtentKind,
-    FileRef, FormatDriver, Holes, HostFile, HostPlace, Layer, OpenMode, OpenOptions, ProbeInput,
-    RawGuard, ReadOnlyStorage, Result, Storage, StorageExt, SyncKind, ZeroFlags,
+    FileRef, Flushes, FormatDriver, Holes, HostFile, HostPlace, Layer, OpenMode, OpenOptions,
+    ProbeInput, RawGuard, ReadOnlyStorage, Result, Storage, StorageExt, SyncKind, ZeroFlags,
 };
 
 /// Bytes whose content decides what a file is taken for.
@@ -16,6 +16,7 @@ const PROBED_BYTES: usize = 512;
 pub struct RawLayer {
     storage: Arc<dyn Storage>,
     info: DeviceInfo,
+    flushes: Flushes,
     guard: Option<Guarded>,
 }
 
@@ -58,6 +59,7 @@ impl RawLayer {
         Ok(Self {
             storage,
             info,
+            flushes: Flushes::default(),
             guard: None,
         })
     }
@@ -188,7 +190,7 @@ impl Layer for RawLayer {
     }
 
     fn flush(&self) -> Result<()> {
-        self.storage.sync(SyncKind::Data)
+        self.flushes.share(|| self.storage.sync(SyncKind::Data))
     }
 
     fn host(&self, file: HostFile) -> Option<&dyn Storage> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, MemoryStorage, OpenOptions};
 use qcow2_format::{CreateOptions, NewSnapshot, check};
-use testkit::model::{Neighbours, Threads, run_neighbours, run_threads};
+use testkit::model::{Neighbours, Threads, run_flushes, run_neighbours, run_threads};
 
 use crate::model::qemu_agrees;
 use crate::subject::{Disk, backed, content, empty, filled, open, options};
@@ -85,5 +85,18 @@ fn neighbours_in_a_cluster_do_not_harm_each_other() {
         };
         run_neighbours(&disk, &seen, what);
         finish(&storage, disk, &format!("{shape:?}"));
+    }
+}
+
+/// Guests whose flushes waited for each other's, and each then for a barrier of its own, were as slow as
+/// one after the other.
+#[test]
+fn guests_that_flush_at_once_share_their_barriers() {
+    for (shape, image, base) in shapes() {
+        let base = Arc::new(base);
+        let syncs = run_flushes(image, 8, 20, |storage, writable| {
+            open(storage, writable, &base).unwrap()
+        });
+        assert!(syncs <= 80, "{syncs} syncs for 160 flushes, {shape:?}");
     }
 }

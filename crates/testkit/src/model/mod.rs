@@ -2,9 +2,10 @@
 //!
 //! [`run_model`] compares one guest's view step by step; [`run_threads`] lets many guests meet and
 //! judges each sector they read; [`run_neighbours`] lets them work side by side in the same blocks;
-//! [`soak`] lets images in files live for as long as one likes.
+//! [`run_flushes`] lets them flush at once; [`soak`] lets images in files live for as long as one likes.
 
 mod disk;
+mod flushing;
 mod neighbours;
 mod ops;
 mod run;
@@ -12,6 +13,7 @@ mod soak;
 mod threads;
 
 pub use disk::FlatDisk;
+pub use flushing::run_flushes;
 pub use neighbours::{Neighbours, run_neighbours};
 pub use ops::{Abilities, Op, Ops, Weights};
 pub use run::{Compare, run_model};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockdev_core::{BlockDevice, MemoryStorage, OpenOptions};
-use testkit::model::{Neighbours, Threads, run_neighbours, run_threads};
+use testkit::model::{Neighbours, Threads, run_flushes, run_neighbours, run_threads};
 use testkit::vhdx_builder::{BlockContent, BlockData, VhdxBuilder};
 use vhdx_format::check;
 
@@ -165,5 +165,18 @@ fn blocks_come_and_go_beside_readers() {
         drop(disk);
         let report = check(storage.clone(), &OpenOptions::read_only()).unwrap();
         assert!(report.is_clean(), "{:?}", report.findings);
+    }
+}
+
+/// Guests whose flushes waited for each other's, and each then for a barrier of its own, were as slow as
+/// one after the other.
+#[test]
+fn guests_that_flush_at_once_share_their_barriers() {
+    for (what, image, base) in shapes() {
+        let base = Arc::new(base);
+        let syncs = run_flushes(image.build().to_vec(), 8, 20, |storage, writable| {
+            open(storage, writable, &base).unwrap()
+        });
+        assert!(syncs <= 80, "{syncs} syncs for 160 flushes, {what}");
     }
 }

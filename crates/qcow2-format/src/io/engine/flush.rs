@@ -14,10 +14,15 @@ const MOST_PENDING: usize = 4096;
 
 impl Qcow2Image {
     /// Returns when everything acknowledged is stable: one barrier when no table changed, else two.
+    /// Threads that wait for another's flush share the next.
     pub(crate) fn flush_all(&self) -> Result<()> {
         let Some(engine) = &self.engine else {
             return Ok(());
         };
+        engine.flushes.share(|| self.flush_alone(engine))
+    }
+
+    fn flush_alone(&self, engine: &Engine) -> Result<()> {
         let _turn = engine.turn()?;
         if self.pages.has_closing() {
             // What could not be written before says nothing of what came after it.

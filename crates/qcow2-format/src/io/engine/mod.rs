@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::PoisonError;
 
-use blockdev_core::{Error, ErrorKind, Pins, Result};
+use blockdev_core::{Error, ErrorKind, Flushes, Pins, Result};
 
 use crate::image::Qcow2Image;
 use crate::meta::header::Header;
@@ -45,6 +45,8 @@ use refcounts::Refcounts;
 pub(crate) struct Engine {
     state: RwLock<State>,
     settled: Settled,
+    /// Guests' flushes, each for all who asked before it began.
+    flushes: Flushes,
     /// One flush after the other.
     flushing: Mutex<()>,
     pub(crate) pins: Pins,
@@ -219,6 +221,7 @@ impl Engine {
                 dirty: false,
             }),
             settled: Settled::default(),
+            flushes: Flushes::default(),
             flushing: Mutex::new(()),
             pins: Pins::default(),
             unsynced: AtomicBool::new(false),

@@ -19,12 +19,15 @@ const MOST_PAGES_OF_A_CHANGE: usize = 20;
 
 impl VhdxImage {
     /// Returns when everything acknowledged is stable: one barrier when no table changed, else two.
+    /// Threads that wait for another's flush share the next.
     pub(crate) fn flush_all(&self) -> Result<()> {
         let Some(engine) = &self.engine else {
             return Ok(());
         };
-        let mut log = engine.turn()?;
-        self.flush_batch(engine, &mut log)
+        engine.flushes.share(|| {
+            let mut log = engine.turn()?;
+            self.flush_batch(engine, &mut log)
+        })
     }
 
     /// The state, with room in the open batch for one more change: everything that it touches must be

@@ -30,7 +30,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use blockdev_core::{Error, ErrorKind, Pins, Result};
+use blockdev_core::{Error, ErrorKind, Flushes, Pins, Result};
 use uuid::Uuid;
 
 use crate::image::VhdxImage;
@@ -43,6 +43,8 @@ pub(crate) struct Engine {
     state: Mutex<State>,
     /// Told when something is no longer busy.
     settled: Condvar,
+    /// Guests' flushes, each for all who asked before it began.
+    flushes: Flushes,
     /// The log, and the right to flush: one after the other.
     flushing: Mutex<LogWriter>,
     pub(crate) pins: Pins,
@@ -148,6 +150,7 @@ impl Engine {
             state: Mutex::default(),
             settled: Condvar::new(),
             most_pages: log.most_pages(),
+            flushes: Flushes::default(),
             flushing: Mutex::new(log),
             pins: Pins::default(),
             announced: AtomicBool::new(false),
