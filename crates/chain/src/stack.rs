@@ -132,38 +132,14 @@ impl<'a> Stack<'a> {
     /// have to be made room for.
     pub(crate) fn read(self, buf: &mut [u8], offset: u64) -> Result<()> {
         fits(offset, buf.len() as u64, u64::MAX)?;
-        if buf.is_empty() {
-            return Ok(());
-        }
-        let end = offset + buf.len() as u64;
-        let first_fixed = self.known.map(|known| known.first);
-        let changing = first_fixed.unwrap_or(self.links.len());
-        if changing == 0
-            && let Some(known) = self.known
-        {
-            return self.read_fixed(known, buf, offset);
-        }
-        let mut left = Holes::new();
-        let top = self.links.first();
-        let from = match top.filter(|top| end <= top.layer.info().size) {
-            Some(top) => {
-                let read = top.layer.read_at(buf, offset, &mut left);
-                read.map_err(|error| self.place(0, error))?;
-                // Most requests end here.
-                if left.is_empty() {
-                    return Ok(());
-                }
-                1
-            }
-            None => {
-                left = whole(offset, buf.len());
-                0
-            }
-        };
-        let left = self.fall(buf, offset, left, from..changing, None)?;
         let Some(known) = self.known else {
+            let left = self.fall(buf, offset, 0..self.links.len(), None)?;
             return self.end(buf, offset, &left);
         };
+        if known.first == 0 {
+            return self.read_fixed(known, buf, offset);
+        }
+        let left = self.fall(buf, offset, 0..known.first, None)?;
         for hole in left.iter() {
             self.read_fixed(known, hole.slice_of(buf, offset), hole.start())?;
         }
@@ -186,8 +162,7 @@ impl<'a> Stack<'a> {
             };
             let piece = usize::try_from(piece).expect("no longer than the buffer");
             let piece = &mut rest[..piece];
-            let layers = known.first + skip..self.links.len();
-            let left = self.fall(piece, at, whole(at, piece.len()), layers, note)?;
+            let left = self.fall(piece, at, known.first + skip..self.links.len(), note)?;
             self.end(piece, at, &left)?;
             done += piece.len();
         }
@@ -223,36 +198,32 @@ impl<'a> Stack<'a> {
         known.hints.find(offset, len)
     }
 
-    /// Fills what the layers numbered `layers` hold of what is `wanted` in `buf`, and gives what none of
-    /// them does. What it shows is noted where `known` says.
+    /// Fills what the layers numbered `layers` hold of `buf`, and gives what none of them does. What it
+    /// shows is noted where `known` says.
     fn fall(
         self,
         buf: &mut [u8],
         offset: u64,
-        mut wanted: Holes,
         layers: Range<usize>,
         known: Option<Known<'_>>,
     ) -> Result<Holes> {
+        let (mut wanted, mut layers) = (Holes::new(), layers);
+        // Most requests end with the first layer that is asked: there is nothing to keep account of.
+        if known.is_none()
+            && let Some(first) = layers.next()
+        {
+            self.ask(first, buf, offset, &mut wanted)?;
+        } else if let Some(whole) = ByteRange::new(offset, buf.len() as u64) {
+            wanted.push(whole);
+        }
         let mut left = Holes::new();
         for at in layers {
             if wanted.is_empty() {
                 break;
             }
-            let link = &self.links[at];
             left.clear();
-            let size = link.layer.info().size;
             for hole in wanted.iter() {
-                let inside = hole.end().min(size).saturating_sub(hole.start());
-                let piece = hole.slice_of(buf, offset);
-                // The whole hole fitted into memory, so its part does.
-                let (held, past) = piece.split_at_mut(usize::try_from(inside).unwrap_or(0));
-                if !past.is_empty() {
-                    past.fill(0);
-                }
-                if !held.is_empty() {
-                    let read = link.layer.read_at(held, hole.start(), &mut left);
-                    read.map_err(|error| self.place(at, error))?;
-                }
+                self.ask(at, hole.slice_of(buf, offset), hole.start(), &mut left)?;
             }
             if let Some(known) = known {
                 known.note_decided(&wanted, &left, at);
@@ -265,8 +236,29 @@ impl<'a> Stack<'a> {
         Ok(wanted)
     }
 
+    /// Fills what layer number `at` decides of `buf`, and adds the rest to `left`.
+    #[inline]
+    fn ask(self, at: usize, buf: &mut [u8], offset: u64, left: &mut Holes) -> Result<()> {
+        let layer = &self.links[at].layer;
+        let inside = layer.info().size.saturating_sub(offset);
+        let inside = usize::try_from(inside).map_or(buf.len(), |inside| inside.min(buf.len()));
+        let (held, past) = buf.split_at_mut(inside);
+        if !past.is_empty() {
+            past.fill(0);
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let read = layer.read_at(held, offset, left);
+        read.map_err(|error| self.place(at, error))
+    }
+
     /// What nobody holds.
+    #[inline]
     fn end(self, buf: &mut [u8], offset: u64, left: &Holes) -> Result<()> {
+        if left.is_empty() {
+            return Ok(());
+        }
         for hole in left.iter() {
             if self.is_detached() {
                 return Err(needs_parent(hole.start()));
@@ -336,6 +328,7 @@ impl<'a> Stack<'a> {
     }
 
     /// `error` of one of these layers, named unless it is the chain's top, which the caller knows.
+    #[cold]
     fn place(self, at: usize, error: Error) -> Error {
         match (self.above + at, self.links.get(at)) {
             (1.., Some(link)) => link.blame(error),
@@ -405,15 +398,6 @@ impl Below for Stack<'_> {
             is_zero,
         })
     }
-}
-
-/// All of a request.
-fn whole(offset: u64, len: usize) -> Holes {
-    let mut wanted = Holes::new();
-    if let Some(range) = ByteRange::new(offset, len as u64) {
-        wanted.push(range);
-    }
-    wanted
 }
 
 /// The answer of a detached chain where it holds nothing.
