@@ -342,7 +342,11 @@ impl<'a> VhdxWriter<'a> {
         // The last block may hold less than its space.
         self.storage.set_len(state.next)?;
         for (place, bytes) in self.layout.structures(&self.options)?.iter().rev() {
-            self.storage.write_at(bytes, *place)?;
+            // They are mostly zeros, as what is not written of a new file is.
+            for run in nonzero_runs(bytes, GRAIN) {
+                let at = place + run.start as u64;
+                self.storage.write_at(&bytes[run], at)?;
+            }
         }
         self.storage.sync(SyncKind::Full)
     }

@@ -48,13 +48,13 @@ pub fn headers(storage: &dyn Storage) -> Result<Headers> {
 /// # Errors
 /// [`Io`](blockdev_core::ErrorKind::Io); invalid copies are part of the answer.
 pub fn region_tables(storage: &dyn Storage) -> Result<RegionTables> {
-    let copy = |offset| {
-        let mut bytes = vec![0; region_table::BYTES];
+    let mut bytes = vec![0; region_table::BYTES];
+    let mut copy = |offset| {
         storage.read_zero_padded(&mut bytes, offset)?;
-        Ok::<_, blockdev_core::Error>(bytes)
+        Ok::<_, blockdev_core::Error>(RegionTable::decode(&bytes, offset))
     };
     let [first, second] = region_table::OFFSETS;
-    Ok(decode_region_tables([&copy(first)?, &copy(second)?]))
+    Ok(RegionTables::choose([copy(first)?, copy(second)?]))
 }
 
 /// Both copies of the region table, whose bytes these are.
@@ -97,7 +97,11 @@ pub fn metadata_item(
             .ok_or_else(|| {
                 entry.field("Offset", entry.offset, "an item inside the metadata region")
             })?;
-        if storage.read_up_to(&mut bytes, at)? < bytes.len() {
+        // Nearly every item ends inside the file; to ask for its length first would be a call more.
+        if let Err(error) = storage.read_at(&mut bytes, at) {
+            if storage.len()?.saturating_sub(at) >= bytes.len() as u64 {
+                return Err(error);
+            }
             let found = format!("{:#x}, {} bytes long,", entry.offset, entry.length);
             return Err(entry
                 .field("Offset", found, "an item that ends inside the file")
