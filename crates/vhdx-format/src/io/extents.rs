@@ -100,34 +100,36 @@ impl<'a> Walk<'a> {
             return Ok(bits.run(geometry, offset, len));
         }
         let block = geometry.block_of(offset);
-        let index = geometry.payload_index(block);
-        let mut page = image.tables().bat_page(index)?;
-        let source = loop {
-            let source = image.source(&page, block, self.semantics)?;
-            let source = source.expect("the page was asked for");
+        let within = offset & (geometry.block_size() - 1);
+        let rest = geometry.block_size() - within;
+        loop {
+            // What ends in this block needs no page, once its entry is known.
+            let (source, page) = if len <= rest && self.semantics == ReadSemantics::Effective {
+                (image.block_source(block)?, None)
+            } else {
+                let page = image.tables().bat_page(geometry.payload_index(block))?;
+                let source = image.source(&page, block, self.semantics)?;
+                (source.expect("the page was asked for"), Some(page))
+            };
             let Source::Partial(place) = source else {
-                break source;
+                let run = extent(source, within, rest);
+                return match page {
+                    Some(page) if run.len < len => self.followed(run, &page, block, len),
+                    _ => Ok(run.cut(len)),
+                };
             };
             let bits = image.bits(offset, place)?;
             // The block may get another place between the two looks: these bits are not its own then.
-            let again = image.tables().bat_page(index)?;
-            if again.entry(index) == page.entry(index) {
+            if image.block_source(block)? == source {
                 let run = bits.run(geometry, offset, len);
                 self.bits = Some(bits);
                 return Ok(run);
             }
-            page = again;
-        };
-        let within = offset % geometry.block_size();
-        let run = extent(source, within, geometry.block_size() - within);
-        if run.len >= len {
-            return Ok(run.cut(len));
         }
-        Ok(self.followed(run, &page, block, len)?.cut(len))
     }
 
-    /// `run`, which ends with block number `block`, with what follows it in `page` and joins it, until it
-    /// is `len` bytes long.
+    /// `run`, which ends with block number `block`, with what follows it in `page` and joins it, up to
+    /// `len` bytes.
     fn followed(&self, mut run: Extent, page: &BatPage, block: u64, len: u64) -> Result<Extent> {
         let (image, geometry) = (self.image, self.image.geometry());
         let mut last = page.entry(geometry.payload_index(block));
@@ -163,7 +165,7 @@ impl<'a> Walk<'a> {
                 Err(_) => break,
             }
         }
-        Ok(run)
+        Ok(run.cut(len))
     }
 }
 

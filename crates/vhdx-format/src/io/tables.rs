@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use blockdev_core::{PAGE_BYTES, PageCache, Result, Storage};
+use blockdev_core::{PAGE_BYTES, PageCache, Result, Storage, Translations};
 
 use super::pages::{Page, Pages};
+use crate::meta::bat::Source;
 use crate::meta::geometry::Geometry;
 use crate::ondisk::bat_entry::BatEntry;
 
@@ -18,6 +19,8 @@ const PAGE: u64 = PAGE_BYTES as u64;
 pub(crate) struct Tables {
     storage: Arc<dyn Storage>,
     pages: Pages,
+    /// What a guest reads of blocks, by the numbers of their entries.
+    known: Translations,
     bat_offset: u64,
     entries: u64,
 }
@@ -63,6 +66,7 @@ impl Tables {
         Self {
             pages: Pages::new(Arc::clone(&storage), cache),
             storage,
+            known: Translations::default(),
             bat_offset,
             entries,
         }
@@ -76,11 +80,35 @@ impl Tables {
     /// The BAT is that of a disk with so many entries.
     pub(crate) fn set_entries(&mut self, entries: u64) {
         self.entries = entries;
+        self.known.forget_all();
     }
 
     /// The BAT begins at byte `offset` from now on.
     pub(crate) fn set_bat_offset(&mut self, offset: u64) {
         self.bat_offset = offset;
+        self.known.forget_all();
+    }
+
+    /// Makes entry number `index` `entry`: the only way in which one changes.
+    pub(crate) fn set_entry(&self, index: u64, entry: BatEntry) -> Result<()> {
+        let offset = self.entry_offset(index);
+        let outcome = self.pages.put(offset, &entry.0.to_le_bytes());
+        // Whoever asks from here on sees the page as it is now. What the block leaves behind is given up
+        // later, and dated later still.
+        self.known.forget(index);
+        outcome
+    }
+
+    /// Where the block of entry number `index` comes from: as it is remembered, else by `look`.
+    pub(crate) fn source(
+        &self,
+        index: u64,
+        look: impl FnOnce() -> Result<Source>,
+    ) -> Result<Source> {
+        match self.known.find(index) {
+            Some(word) => Ok(Source::from_word(word)),
+            None => self.known.learn(index, look, |source| source.to_word()),
+        }
     }
 
     /// Where entry number `index` lies in the file.

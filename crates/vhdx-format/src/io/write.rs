@@ -139,9 +139,12 @@ impl VhdxImage {
 
     /// Where payload block `block` comes from at this moment.
     pub(crate) fn block_source(&self, block: u64) -> Result<Source> {
-        let page = self.tables.bat_page(self.geometry.payload_index(block))?;
-        let source = self.source(&page, block, ReadSemantics::Effective)?;
-        Ok(source.expect("the page was asked for"))
+        let index = self.geometry.payload_index(block);
+        self.tables.source(index, || {
+            let page = self.tables.bat_page(index)?;
+            let source = self.source(&page, block, ReadSemantics::Effective)?;
+            Ok(source.expect("the page was asked for"))
+        })
     }
 
     /// Puts `content` into `guest` of a block that lies at `place`.

@@ -27,6 +27,33 @@ pub(crate) enum Source {
     Partial(u64),
 }
 
+impl Source {
+    /// The bits below those of a place, which is on a whole MiB.
+    const KIND: u64 = 0b11;
+
+    /// This as one word, for remembering; `None` for a place that no good entry has.
+    pub(crate) fn to_word(self) -> Option<u64> {
+        let (place, kind) = match self {
+            Self::Absent => (0, 0),
+            Self::Zero => (0, 1),
+            Self::Data(place) => (place, 2),
+            Self::Partial(place) => (place, 3),
+        };
+        (place & Self::KIND == 0).then_some(place | kind)
+    }
+
+    /// What [`to_word`](Self::to_word) made a word of.
+    pub(crate) fn from_word(word: u64) -> Self {
+        let place = word & !Self::KIND;
+        match word & Self::KIND {
+            0 => Self::Absent,
+            1 => Self::Zero,
+            2 => Self::Data(place),
+            _ => Self::Partial(place),
+        }
+    }
+}
+
 /// The facts about a file against which an entry is judged.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
@@ -157,6 +184,22 @@ mod tests {
             );
         }
         assert!(source(0x0030_0007, LONE, ReadSemantics::Effective).is_err());
+    }
+
+    #[test]
+    fn a_source_comes_back_from_its_word() {
+        let place = u64::MAX << 20;
+        for source in [
+            Source::Absent,
+            Source::Zero,
+            Source::Data(3 << 20),
+            Source::Partial(3 << 20),
+            Source::Data(place),
+            Source::Partial(place),
+        ] {
+            assert_eq!(Source::from_word(source.to_word().unwrap()), source);
+        }
+        assert_eq!(Source::Data(1).to_word(), None);
     }
 
     #[test]

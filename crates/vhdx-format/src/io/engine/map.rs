@@ -23,8 +23,7 @@ impl VhdxImage {
 
     /// Makes BAT entry number `index` `entry`.
     pub(crate) fn set_entry(&self, index: u64, entry: BatEntry) -> Result<()> {
-        let offset = self.tables.entry_offset(index);
-        self.tables.pages().put(offset, &entry.0.to_le_bytes())
+        self.tables.set_entry(index, entry)
     }
 
     /// Makes payload block `block`, which was not present, present at `place` in the sectors of the
