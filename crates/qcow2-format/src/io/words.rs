@@ -56,6 +56,11 @@ impl Words {
         Ok(None)
     }
 
+    /// The bytes of the piece.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The entries of the piece.
     pub(crate) fn entries(&self) -> impl Iterator<Item = u64> + '_ {
         let words = self.bytes.chunks_exact(8);

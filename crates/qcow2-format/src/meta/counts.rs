@@ -15,6 +15,10 @@ use std::collections::BTreeMap;
 const PAGE: u64 = 4096;
 const PAGE_CLUSTERS: usize = 4096;
 const NARROW_MAX: u32 = 3;
+/// Four narrow counts of 1.
+const ONES: u8 = 0b0101_0101;
+/// Clusters that are compared at once: those of the smallest refcount block.
+pub(crate) const GROUP: usize = 64;
 /// Memory for all pages.
 const MAX_BYTES: usize = 256 << 20;
 
@@ -60,20 +64,56 @@ impl Counts {
         }
     }
 
+    /// Notes one more reference to each of `count` clusters from `first`.
+    pub(crate) fn add_run(&mut self, first: u64, count: u64) {
+        let end = first + count;
+        let mut next = first;
+        while next < end {
+            let stop = end.min((next / PAGE + 1) * PAGE);
+            if !self.fill(next, stop) {
+                (next..stop).for_each(|cluster| self.add(cluster, 1));
+            }
+            next = stop;
+        }
+    }
+
+    /// Notes the first reference to clusters of one page, if they fill bytes and have none yet.
+    fn fill(&mut self, first: u64, end: u64) -> bool {
+        if !first.is_multiple_of(4) || !end.is_multiple_of(4) {
+            return false;
+        }
+        let Some(at) = self.page(first / PAGE) else {
+            return true;
+        };
+        let Page::Narrow(bytes) = &mut self.pages[at] else {
+            return false;
+        };
+        let from = within(first) / 4;
+        let len = usize::try_from((end - first) / 4).expect("inside a page");
+        let fresh = &mut bytes[from..from + len];
+        let is_fresh = fresh.iter().all(|byte| *byte == 0);
+        if is_fresh {
+            fresh.fill(ONES);
+        }
+        is_fresh
+    }
+
+    /// True when each of the [`GROUP`] clusters from `first`, a multiple of that, is referred to once.
+    pub(crate) fn is_one_each(&mut self, first: u64) -> bool {
+        let Some(at) = self.find(first / PAGE) else {
+            return false;
+        };
+        let from = within(first) / 4;
+        match &self.pages[at] {
+            Page::Narrow(bytes) => bytes[from..from + GROUP / 4] == [ONES; GROUP / 4],
+            Page::Wide(_) => false,
+        }
+    }
+
     /// References to `cluster` noted so far.
     pub(crate) fn of(&mut self, cluster: u64) -> u32 {
-        let page = cluster / PAGE;
-        let at = match self.last {
-            Some((last, at)) if last == page => at,
-            _ => match self.index.get(&page) {
-                Some(&at) => {
-                    self.last = Some((page, at));
-                    at
-                }
-                None => return 0,
-            },
-        };
-        self.pages[at].of(within(cluster))
+        self.find(cluster / PAGE)
+            .map_or(0, |at| self.pages[at].of(within(cluster)))
     }
 
     /// The clusters from `first` to before `end` that are referred to, with how often.
@@ -98,25 +138,30 @@ impl Counts {
         self.incomplete
     }
 
-    fn page(&mut self, page: u64) -> Option<usize> {
+    /// Where the page is, if it is there.
+    fn find(&mut self, page: u64) -> Option<usize> {
         if let Some((last, at)) = self.last
             && last == page
         {
             return Some(at);
         }
-        let at = match self.index.get(&page) {
-            Some(&at) => at,
-            None => {
-                if !self.afford(PAGE_CLUSTERS / 4) {
-                    return None;
-                }
-                let at = self.pages.len();
-                self.pages
-                    .push(Page::Narrow(Box::new([0; PAGE_CLUSTERS / 4])));
-                self.index.insert(page, at);
-                at
-            }
-        };
+        let at = *self.index.get(&page)?;
+        self.last = Some((page, at));
+        Some(at)
+    }
+
+    /// Where the page is; it is made if there is memory for it.
+    fn page(&mut self, page: u64) -> Option<usize> {
+        if let Some(at) = self.find(page) {
+            return Some(at);
+        }
+        if !self.afford(PAGE_CLUSTERS / 4) {
+            return None;
+        }
+        let at = self.pages.len();
+        self.pages
+            .push(Page::Narrow(Box::new([0; PAGE_CLUSTERS / 4])));
+        self.index.insert(page, at);
         self.last = Some((page, at));
         Some(at)
     }
@@ -161,10 +206,18 @@ mod tests {
         let mut counts = Counts::default();
         let mut model = BTreeMap::new();
         let mut seed = 1u64;
-        for _ in 0..20_000 {
+        for n in 0..20_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let cluster = (seed >> 40) % 3000 + (seed >> 33) % 3 * 1_000_000;
             let times = u32::try_from(seed >> 60).unwrap() / 5;
+            // Now and then a run, across pages and over what was counted before.
+            if n % 100 == 0 {
+                let count = (seed >> 20) % 5000;
+                counts.add_run(cluster, count);
+                for cluster in cluster..cluster + count {
+                    *model.entry(cluster).or_insert(0) += 1;
+                }
+            }
             counts.add(cluster, times);
             *model.entry(cluster).or_insert(0) += times;
         }
@@ -175,6 +228,29 @@ mod tests {
         assert!(counts.counted(10, 1_001_000).eq(model));
         assert_eq!(counts.of(500_000), 0);
         assert!(counts.end() >= 2_000_000 && !counts.is_incomplete());
+    }
+
+    #[test]
+    fn a_run_counts_as_its_clusters_do() {
+        for (first, count) in [(0, 4096), (4, 8), (3, 5), (4090, 8192), (64, 64), (60, 72)] {
+            let mut counts = Counts::default();
+            counts.add_run(first, count);
+            let there: Vec<_> = counts.counted(0, 1 << 20).collect();
+            let right: Vec<_> = (first..first + count).map(|cluster| (cluster, 1)).collect();
+            assert_eq!(there, right);
+            for group in (0..16_384).step_by(GROUP) {
+                let within = first <= group && group + GROUP as u64 <= first + count;
+                assert_eq!(
+                    counts.is_one_each(group),
+                    within,
+                    "{first}+{count}, {group}"
+                );
+            }
+            counts.add(first, 1);
+            assert!(!counts.is_one_each(first / 64 * 64));
+            counts.add_run(first, count);
+            assert_eq!((counts.of(first), counts.of(first + 1)), (3, 2));
+        }
     }
 
     #[test]

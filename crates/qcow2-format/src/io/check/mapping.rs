@@ -6,7 +6,7 @@ use super::Checker;
 use crate::io::words::Words;
 use crate::meta::header::Header;
 use crate::meta::references::{Reference, l2_entry, l2_table};
-use crate::ondisk::l1_entry::L1Entry;
+use crate::ondisk::l1_entry::{COPIED, L1Entry, OFFSET_MASK};
 use crate::ondisk::l2_entry::{L2Entry, SubclusterBits};
 
 /// L2 tables accounted for: about as many as the largest L1 table has, twice.
@@ -19,6 +19,33 @@ pub(super) struct TableUse {
     active: u32,
     /// The first entry of the active L1 table that refers to it.
     l1_index: u64,
+}
+
+/// The first entry, and what is behind it.
+fn split_word(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (word, behind) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*word), behind))
+}
+
+/// How many of the first entries are of standard clusters that lie in a row and say that they are
+/// referred to once; with the place of the first, and what is behind them.
+fn split_run(bytes: &[u8], cluster: u64) -> (u64, u64, &[u8]) {
+    let (words, _) = bytes.as_chunks();
+    let first = words.first().map_or(0, |word| u64::from_be_bytes(*word));
+    let offset = first & OFFSET_MASK;
+    if first & !OFFSET_MASK != COPIED || offset == 0 || !offset.is_multiple_of(cluster) {
+        return (0, 0, bytes);
+    }
+    let mut expected = first;
+    let count = words
+        .iter()
+        .take_while(|word| {
+            let is_next = u64::from_be_bytes(**word) == expected;
+            expected = expected.wrapping_add(cluster);
+            is_next
+        })
+        .count();
+    (offset, count as u64, &bytes[count * 8..])
 }
 
 impl Checker<'_> {
@@ -73,34 +100,79 @@ impl Checker<'_> {
     }
 
     fn l2_table(&mut self, table: u64, used: TableUse) -> Result<()> {
-        let geometry = self.rules.geometry;
-        let extended = geometry.has_extended_l2();
         let mut words = Words::new(table, self.cluster, self.file_len);
         let mut behind_last = None;
         while let Some(first) = words.next(self.storage)? {
-            let mut entries = words.entries();
-            let mut from = table + first * 8;
-            while let Some(entry) = entries.next() {
-                let at = from;
-                from += 8;
-                let mut bits = SubclusterBits(0);
-                if extended {
-                    // Pieces end on whole entries but where the file ends.
-                    bits = SubclusterBits(entries.next().unwrap_or(0));
-                    from += 8;
-                }
-                if entry != 0 || bits.0 != 0 {
-                    let (entry, number) =
-                        (L2Entry(entry), (at - table) / geometry.l2_entry_bytes());
-                    self.l2_entry((entry, bits), at, used, &mut behind_last)?;
-                    if self.raw_data_file && used.active > 0 {
-                        let cluster = used.l1_index * geometry.l2_entries() + number;
-                        self.raw_data((entry, bits), at, cluster * self.cluster);
+            let entries = (table + first * 8, words.bytes());
+            self.l2_entries(entries, (table, used), &mut behind_last)?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a table that lie at `from`, in runs where nothing but their place is to be said.
+    fn l2_entries(
+        &mut self,
+        (mut from, mut rest): (u64, &[u8]),
+        (table, used): (u64, TableUse),
+        behind_last: &mut Option<u64>,
+    ) -> Result<()> {
+        let geometry = self.rules.geometry;
+        let extended = geometry.has_extended_l2();
+        let has_runs = used.all == 1 && used.active == 1 && !extended && !self.rules.has_data_file;
+        // Entries before this are looked at one by one.
+        let mut singly = from;
+        while let Some((entry, mut behind)) = split_word(rest) {
+            let at = from;
+            if has_runs && at >= singly {
+                let (offset, count, behind) = split_run(rest, self.cluster);
+                if count > 1 {
+                    singly = at + count * 8;
+                    if self.run(offset, count, behind_last)? {
+                        (from, rest) = (singly, behind);
+                        continue;
                     }
+                }
+            }
+            from += 8;
+            let mut bits = SubclusterBits(0);
+            if extended {
+                // Pieces end on whole entries but where the file ends.
+                let (word, tail) = split_word(behind).unwrap_or((0, &[]));
+                (bits, behind) = (SubclusterBits(word), tail);
+                from += 8;
+            }
+            rest = behind;
+            if entry != 0 || bits.0 != 0 {
+                let (entry, number) = (L2Entry(entry), (at - table) / geometry.l2_entry_bytes());
+                self.l2_entry((entry, bits), at, used, behind_last)?;
+                if self.raw_data_file && used.active > 0 {
+                    let cluster = used.l1_index * geometry.l2_entries() + number;
+                    self.raw_data((entry, bits), at, cluster * self.cluster);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Accounts for `count` clusters from `offset`, whose entries say that each is referred to once;
+    /// false, with nothing done, where one of them needs a closer look.
+    fn run(&mut self, offset: u64, count: u64, behind_last: &mut Option<u64>) -> Result<bool> {
+        let len = count.checked_mul(self.cluster);
+        let end = len.and_then(|len| offset.checked_add(len));
+        let Some(end) = end.filter(|end| *end <= self.file_len.min(OFFSET_MASK)) else {
+            return Ok(false);
+        };
+        let first = offset / self.cluster;
+        if !self.stored.is_one_each(first, count)? {
+            return Ok(false);
+        }
+        self.counts.add_run(first, count);
+        self.report.allocated_blocks += count;
+        if behind_last.is_some_and(|behind| behind != offset) {
+            self.report.fragmented_blocks += 1;
+        }
+        *behind_last = Some(end);
+        Ok(true)
     }
 
     fn l2_entry(

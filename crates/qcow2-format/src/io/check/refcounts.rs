@@ -1,13 +1,15 @@
 //! The refcounts that the file keeps, and their comparison with the references that were counted.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use blockdev_core::{ByteRange, CacheOwner, PAGE_BYTES, Result, Severity, Storage, StorageExt};
 
 use super::Checker;
 use crate::io::words::Words;
+use crate::meta::counts::GROUP;
 use crate::meta::header::Header;
-use crate::ondisk::refcount::{BLOCK_OFFSET_MASK, refcount};
+use crate::ondisk::refcount::{BLOCK_OFFSET_MASK, refcount, set_refcount};
 
 const PAGE: u64 = PAGE_BYTES as u64;
 
@@ -22,6 +24,8 @@ pub(super) struct StoredRefcounts<'a> {
     cluster_bits: u32,
     last: Option<(u64, Arc<[u8; PAGE_BYTES]>)>,
     last_block: Option<(u64, Option<u64>)>,
+    /// A page in which every refcount is 1.
+    ones: Vec<u8>,
 }
 
 impl<'a> StoredRefcounts<'a> {
@@ -42,6 +46,7 @@ impl<'a> StoredRefcounts<'a> {
             cluster_bits: header.cluster_bits,
             last: None,
             last_block: None,
+            ones: ones(header.refcount_order),
         }
     }
 
@@ -57,28 +62,69 @@ impl<'a> StoredRefcounts<'a> {
         Some(offset).filter(|offset| *offset != 0 && aligned && *offset < self.file_len)
     }
 
+    /// Where block number `number` lies, if there is one.
+    fn block_at(&mut self, number: u64) -> Result<Option<u64>> {
+        if let Some((last, block)) = self.last_block
+            && last == number
+        {
+            return Ok(block);
+        }
+        let entry = if number < self.entries {
+            let mut bytes = [0; 8];
+            // Tables begin on a cluster, so an entry lies in one page.
+            let place = self.table + number * 8;
+            let at = usize::try_from(place % PAGE).expect("inside a page");
+            bytes.copy_from_slice(&self.page(place / PAGE)?[at..at + 8]);
+            u64::from_be_bytes(bytes)
+        } else {
+            0
+        };
+        let block = self.block(entry);
+        self.last_block = Some((number, block));
+        Ok(block)
+    }
+
+    /// True when the refcount of each of `count` clusters from `first` is 1.
+    pub(super) fn is_one_each(&mut self, first: u64, count: u64) -> Result<bool> {
+        // Blocks have whole pages, or are in one.
+        let in_page = self.per_block().min((PAGE * 8) >> self.order);
+        let in_byte = (8 >> self.order).max(1);
+        let (mut next, end) = (first, first + count);
+        while next < end {
+            let mut stop = end.min((next / in_page + 1) * in_page);
+            let is_one = if next % in_byte == 0 && stop % in_byte == 0 {
+                self.is_one_each_in_page(next, stop - next)?
+            } else {
+                stop = next + 1;
+                self.of(next)? == 1
+            };
+            if !is_one {
+                return Ok(false);
+            }
+            next = stop;
+        }
+        Ok(true)
+    }
+
+    /// The same for clusters whose refcounts are whole bytes of one page.
+    fn is_one_each_in_page(&mut self, first: u64, count: u64) -> Result<bool> {
+        let Some(block) = self.block_at(first / self.per_block())? else {
+            return Ok(false);
+        };
+        let place = block + ((first % self.per_block()) << self.order) / 8;
+        let at = usize::try_from(place % PAGE).expect("inside a page");
+        let len = usize::try_from((count << self.order) / 8).expect("inside a page");
+        self.page(place / PAGE)?;
+        let (_, page) = self.last.as_ref().expect("just loaded");
+        Ok(page[at..at + len] == self.ones[..len])
+    }
+
     /// The refcount of `cluster`; 0 where none is kept.
     pub(super) fn of(&mut self, cluster: u64) -> Result<u64> {
         let number = cluster / self.per_block();
-        let block = match self.last_block {
-            Some((last, block)) if last == number => block,
-            _ => {
-                let entry = if number < self.entries {
-                    let mut bytes = [0; 8];
-                    // Tables begin on a cluster, so an entry lies in one page.
-                    let place = self.table + number * 8;
-                    let at = usize::try_from(place % PAGE).expect("inside a page");
-                    bytes.copy_from_slice(&self.page(place / PAGE)?[at..at + 8]);
-                    u64::from_be_bytes(bytes)
-                } else {
-                    0
-                };
-                let block = self.block(entry);
-                self.last_block = Some((number, block));
-                block
-            }
+        let Some(block) = self.block_at(number)? else {
+            return Ok(0);
         };
-        let Some(block) = block else { return Ok(0) };
         let bit = (cluster % self.per_block()) << self.order;
         let place = block + bit / 8;
         let order = self.order;
@@ -102,6 +148,15 @@ impl<'a> StoredRefcounts<'a> {
         let (_, page) = self.last.as_ref().expect("just loaded");
         Ok(page)
     }
+}
+
+/// As many bytes as a page has, of refcounts that are all 1.
+fn ones(order: u32) -> Vec<u8> {
+    let mut page = vec![0; PAGE_BYTES];
+    for index in 0..(PAGE_BYTES * 8) >> order {
+        set_refcount(&mut page, index, order, 1);
+    }
+    page
 }
 
 impl Checker<'_> {
@@ -182,19 +237,37 @@ impl Checker<'_> {
                     continue;
                 }
                 self.uncounted(next, start);
-                let end = start.saturating_add(per_block).min(clusters);
-                for (index, cluster) in (start..end).enumerate() {
-                    let stored = refcount(&buffer, index, header.refcount_order);
+                next = start.saturating_add(per_block).min(clusters);
+                self.compare_block(&buffer, start..next, header.refcount_order);
+            }
+        }
+        self.uncounted(next, u64::MAX);
+        Ok(())
+    }
+
+    /// Compares the refcounts in `block`, which are those of `clusters`, in groups where all is well.
+    fn compare_block(&mut self, block: &[u8], clusters: Range<u64>, order: u32) {
+        let group_bytes = (GROUP << order) / 8;
+        let mut first = clusters.start;
+        for group in block.chunks_exact(group_bytes) {
+            let end = clusters.end.min(first + GROUP as u64);
+            if end - first == GROUP as u64
+                && *group == self.stored.ones[..group_bytes]
+                && self.counts.is_one_each(first)
+            {
+                let end = end.saturating_mul(self.cluster);
+                self.report.image_end_offset = self.report.image_end_offset.max(end);
+            } else {
+                for (index, cluster) in (first..end).enumerate() {
+                    let stored = refcount(group, index, order);
                     let counted = self.counts.of(cluster);
                     if stored != 0 || counted != 0 {
                         self.compare_one(cluster, stored, counted);
                     }
                 }
-                next = end;
             }
+            first = end;
         }
-        self.uncounted(next, u64::MAX);
-        Ok(())
     }
 
     /// Clusters for which no refcount is kept.
