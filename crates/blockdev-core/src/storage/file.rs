@@ -3,11 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::direct::{Direct, Held};
 use super::{past_end, refused, sys, write_zeros};
 use crate::{Error, ErrorKind, FileId, HostExtent, Result, Storage, SyncKind};
+
+/// Bytes after which the host is asked to begin making them stable.
+const ASKED_EVERY: u64 = 32 << 20;
 
 /// What an open file lets other processes do, by advisory locks that QEMU's tools (2.10 and later)
 /// respect and take themselves.
@@ -85,6 +88,8 @@ pub struct FileStorage {
     pub(super) direct: Option<Direct>,
     /// A lock was taken, and is to be given up.
     locked: AtomicBool,
+    /// Bytes written, where the host is asked now and then to begin making them stable.
+    written: Option<AtomicU64>,
 }
 
 /// The lock goes with the storage, not with the last descriptor of the open file: a child process
@@ -139,9 +144,30 @@ impl FileStorage {
             identity,
             direct,
             locked: AtomicBool::new(false),
+            written: None,
         };
         storage.lock(options.lock)?;
         Ok(storage)
+    }
+
+    /// The same, with the host asked every 32 MiB to begin making stable what was written: for a file
+    /// that is written at one go and synced at its end, which then takes less time. Where the host
+    /// cannot be asked, nothing changes.
+    #[must_use]
+    pub fn written_at_one_go(mut self) -> Self {
+        self.written = Some(AtomicU64::new(0));
+        self
+    }
+
+    /// Takes note of `len` bytes written.
+    fn wrote(&self, len: u64) {
+        let Some(written) = &self.written else {
+            return;
+        };
+        let before = written.fetch_add(len, Ordering::Relaxed);
+        if is_due(before, len) {
+            sys::start_writeback(&self.file);
+        }
     }
 
     /// The path the file was opened by.
@@ -206,9 +232,11 @@ impl Storage for FileStorage {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let file = self.for_writing()?;
         match &self.direct {
-            None => Ok(sys::write_all_at(file, buf, offset)?),
-            Some(direct) => direct.write_at(buf, offset, file, || self.len()),
+            None => sys::write_all_at(file, buf, offset)?,
+            Some(direct) => direct.write_at(buf, offset, file, || self.len())?,
         }
+        self.wrote(buf.len() as u64);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
@@ -318,6 +346,11 @@ impl Storage for FileStorage {
     }
 }
 
+/// True when `len` bytes after `before` complete another share.
+fn is_due(before: u64, len: u64) -> bool {
+    before / ASKED_EVERY != (before + len) / ASKED_EVERY
+}
+
 fn unsupported(error: &io::Error) -> bool {
     // ENODEV is what a file system without the call answers on some kernels.
     const ENODEV: i32 = 19;
@@ -360,6 +393,38 @@ pub(super) fn path_identity(path: &Path) -> Option<FileId> {
 mod tests {
     use super::*;
     use crate::StorageExt;
+
+    #[test]
+    fn the_host_is_asked_once_for_each_share_whatever_the_pieces() {
+        for (piece, times) in [(1u64 << 20, 8), (3 << 20, 8), (40 << 20, 7)] {
+            let mut asked = 0;
+            for n in 0..(256u64 << 20).div_ceil(piece) {
+                asked += u32::from(is_due(n * piece, piece));
+            }
+            assert_eq!(asked, times, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_file_written_at_one_go_holds_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        std::fs::write(&path, []).unwrap();
+        let storage = FileStorage::open(&path, FileOptions::read_write()).unwrap();
+        let storage = storage.written_at_one_go();
+        let piece = |n: u64| vec![u8::try_from(n + 1).unwrap(); 3 << 20];
+        for n in 0..12 {
+            storage.write_at(&piece(n), n * (3 << 20)).unwrap();
+        }
+        storage.sync(SyncKind::Full).unwrap();
+        for n in 0..12 {
+            let mut seen = vec![0; 3 << 20];
+            storage.read_at(&mut seen, n * (3 << 20)).unwrap();
+            assert_eq!(seen, piece(n));
+        }
+        let written = storage.written.as_ref().unwrap();
+        assert_eq!(written.load(Ordering::Relaxed), 36 << 20);
+    }
 
     #[test]
     fn holes_are_seen_and_made() {

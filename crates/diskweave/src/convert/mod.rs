@@ -376,11 +376,8 @@ fn replace(
     let partial = builder.tempfile_in(directory)?;
     let file: File = partial.as_file().try_clone()?;
     let unlocked = FileOptions::read_write().with_lock(LockMode::None);
-    fill(Arc::new(FileStorage::from_file(
-        file,
-        partial.path(),
-        unlocked,
-    )?))?;
+    let storage = FileStorage::from_file(file, partial.path(), unlocked)?;
+    fill(Arc::new(storage.written_at_one_go()))?;
     if let Some(permissions) = permissions {
         partial.as_file().set_permissions(permissions)?;
     }

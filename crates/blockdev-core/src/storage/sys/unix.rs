@@ -75,6 +75,18 @@ pub(crate) fn next_extent(file: &File, offset: u64, len: u64) -> io::Result<Host
     })
 }
 
+/// Has the host begin to make stable what was written, and does not wait for it.
+#[cfg(target_os = "linux")]
+pub(crate) fn start_writeback(file: &File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a system call on a descriptor that `file` keeps open, without pointers.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    // What fails is tried again, and reported, by the sync that comes in the end.
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn start_writeback(_: &File) {}
+
 #[cfg(target_os = "linux")]
 pub(crate) fn lock(file: &File, mode: LockMode) -> io::Result<bool> {
     match super::ofd_lock::lock(file, mode) {

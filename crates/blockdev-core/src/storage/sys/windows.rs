@@ -64,6 +64,8 @@ pub(crate) fn lock(file: &File, mode: LockMode) -> io::Result<bool> {
     super::super::file::whole_file_lock(file, mode)
 }
 
+pub(crate) fn start_writeback(_: &File) {}
+
 pub(crate) fn punch_hole(_: &File, _: u64, _: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
