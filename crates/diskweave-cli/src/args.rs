@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use blockdev_nbd::NbdOpener;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use diskweave::core::locate::ChainPolicy;
+use diskweave::core::locate::{ChainPolicy, DirectOpener, Opener};
 use diskweave::core::{LockMode, OpenOptions, Recovery};
 use diskweave::{OpenDisk, SnapshotName};
 
@@ -235,16 +235,22 @@ pub(crate) enum Output {
     Json,
 }
 
-/// How files would be cached. Accepted: the page cache is used in any case, and everything is on stable
-/// storage at the end of what writes.
+/// How files are cached. What writes is on stable storage at the end, whatever is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Cache {
+pub(crate) enum Cache {
     None,
     Off,
     Directsync,
     Writeback,
     Writethrough,
     Unsafe,
+}
+
+impl Cache {
+    /// Past the page cache.
+    pub(crate) fn is_direct(self) -> bool {
+        matches!(self, Self::None | Self::Off | Self::Directsync)
+    }
 }
 
 /// The cache mode of what is written.
@@ -258,9 +264,24 @@ pub(crate) struct WriteCache {
 /// The cache mode of what is read.
 #[derive(Debug, Args)]
 pub(crate) struct ReadCache {
-    /// Accepted: the page cache is used, whatever is said
+    /// none, off and directsync read past the page cache
     #[arg(short = 'T', long = "source-cache", value_enum, value_name = "MODE")]
     source_cache: Option<Cache>,
+}
+
+impl ReadCache {
+    /// `disk`, opened as was said.
+    pub(crate) fn open(&self, disk: OpenDisk) -> OpenDisk {
+        match self.source_cache {
+            Some(cache) if cache.is_direct() => disk.opener(by(DirectOpener)),
+            _ => disk,
+        }
+    }
+}
+
+/// Exports of servers, and files of the host by `files`.
+pub(crate) fn by(files: impl Opener + 'static) -> Arc<NbdOpener> {
+    Arc::new(NbdOpener::default().files(Arc::new(files)))
 }
 
 /// One image, and how it is opened.
@@ -355,7 +376,7 @@ pub(crate) struct Convert {
     #[command(flatten)]
     write_cache: WriteCache,
     #[command(flatten)]
-    read_cache: ReadCache,
+    pub(crate) read_cache: ReadCache,
     /// Format of the source; guessed if not said
     #[arg(short, long = "format", value_name = "FMT")]
     pub(crate) format: Option<String>,
@@ -436,7 +457,7 @@ pub(crate) struct Compare {
     #[command(flatten)]
     pub(crate) open: Open,
     #[command(flatten)]
-    read_cache: ReadCache,
+    pub(crate) read_cache: ReadCache,
     /// Format of the first image; guessed if not said
     #[arg(short, long = "a-format", value_name = "FMT")]
     pub(crate) format: Option<String>,
@@ -463,7 +484,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) image: Image,
     #[command(flatten)]
-    read_cache: ReadCache,
+    pub(crate) read_cache: ReadCache,
     /// Repair the image: leaks alone, or all that takes no guess
     #[arg(short, long, value_enum, value_name = "WHAT")]
     pub(crate) repair: Option<Repair>,

@@ -90,3 +90,52 @@ fn cache_modes_of_scripts_are_taken() {
     let wrong = ["convert", "-t", "some", "disk", "other"];
     assert_eq!(run(dir.path(), &wrong).code, 1);
 }
+
+/// The ways past the page cache must not change what is read and written.
+#[cfg(target_os = "linux")]
+#[test]
+fn requests_past_the_page_cache_do_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = ["create", "-f", "qcow2", "image", "8M"];
+    run(dir.path(), &image).ok();
+    for (number, how) in [
+        &["-t", "none"][..],
+        &["-t", "none", "--aio", "io_uring"],
+        &["-i", "io_uring"],
+        &["-t", "directsync"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (place, pattern) = (format!("{}k", number * 1000 + 3), (number + 1).to_string());
+        let write = [
+            "bench", "-f", "qcow2", "-w", "-c", "20", "-d", "2", "-s", "6k",
+        ];
+        let write = [
+            &write[..],
+            how,
+            &["--pattern", &pattern, "-o", &place, "image"],
+        ]
+        .concat();
+        run(dir.path(), &write).ok();
+        let read = ["bench", "-f", "qcow2", "-c", "20", "-d", "2", "-s", "300k"];
+        run(dir.path(), &[&read[..], how, &["image"]].concat()).ok();
+    }
+    let convert = ["convert", "-T", "none", "-f", "qcow2", "image", "direct"];
+    run(dir.path(), &convert).ok();
+    let disk = fs::read(dir.path().join("direct")).unwrap();
+    for number in 0..4 {
+        let start = (number * 1000 + 3) << 10;
+        let written = &disk[start..start + 20 * (6 << 10)];
+        assert!(
+            written.iter().all(|byte| usize::from(*byte) == number + 1),
+            "{number}"
+        );
+        assert_eq!(disk[start - 1], 0, "{number}");
+    }
+    let same = [
+        "compare", "-T", "off", "-f", "qcow2", "-F", "raw", "image", "direct",
+    ];
+    run(dir.path(), &same).ok();
+    run(dir.path(), &["check", "-T", "none", "-f", "qcow2", "image"]).ok();
+}

@@ -9,5 +9,7 @@ mod beneath;
 mod opener;
 mod policy;
 
-pub use opener::{HostOpener, Opener};
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use opener::UringOpener;
+pub use opener::{DirectOpener, HostOpener, Opener};
 pub use policy::{ChainPolicy, Found, Handles, Resolve, Wanted};

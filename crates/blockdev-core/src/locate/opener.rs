@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::beneath;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+use crate::UringStorage;
 use crate::{FileOptions, FileStorage, Result, Storage};
 
 /// Opens host files by path. Tests put a counting one in its place.
@@ -51,11 +53,56 @@ impl Opener for HostOpener {
         name: &Path,
         options: FileOptions,
     ) -> Result<Arc<dyn Storage>> {
-        let file = beneath::open(root, name, options)?;
-        Ok(Arc::new(FileStorage::from_file(
-            file,
-            root.join(name),
-            options,
-        )?))
+        Ok(Arc::new(file_beneath(root, name, options)?))
     }
+}
+
+/// Opens files of the host past its page cache, as [`FileOptions::with_direct`] does: all of a chain.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DirectOpener;
+
+impl Opener for DirectOpener {
+    fn open(&self, path: &Path, options: FileOptions) -> Result<Arc<dyn Storage>> {
+        HostOpener.open(path, options.with_direct(true))
+    }
+
+    fn open_beneath(
+        &self,
+        root: &Path,
+        name: &Path,
+        options: FileOptions,
+    ) -> Result<Arc<dyn Storage>> {
+        HostOpener.open_beneath(root, name, options.with_direct(true))
+    }
+}
+
+/// Opens files of the host as [`UringStorage`]: the parts of a request are read at once.
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UringOpener {
+    /// Past the page cache, where reading several parts at once gains most.
+    pub direct: bool,
+}
+
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+impl Opener for UringOpener {
+    fn open(&self, path: &Path, options: FileOptions) -> Result<Arc<dyn Storage>> {
+        let file = FileStorage::open(path, options.with_direct(self.direct))?;
+        Ok(Arc::new(UringStorage::new(file)))
+    }
+
+    fn open_beneath(
+        &self,
+        root: &Path,
+        name: &Path,
+        options: FileOptions,
+    ) -> Result<Arc<dyn Storage>> {
+        let file = file_beneath(root, name, options.with_direct(self.direct))?;
+        Ok(Arc::new(UringStorage::new(file)))
+    }
+}
+
+fn file_beneath(root: &Path, name: &Path, options: FileOptions) -> Result<FileStorage> {
+    let file = beneath::open(root, name, options)?;
+    FileStorage::from_file(file, root.join(name), options)
 }

@@ -2,9 +2,13 @@
 
 use std::num::NonZeroU64;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use diskweave::OpenDisk;
+use diskweave::core::locate::DirectOpener;
+#[cfg(target_os = "linux")]
+use diskweave::core::locate::UringOpener;
 
-use super::{Image, Open, WriteCache};
+use super::{Cache, Image, Open, by};
 use crate::output::size;
 
 #[derive(Debug, Args)]
@@ -32,8 +36,18 @@ pub(crate) struct Dd {
 pub(crate) struct Bench {
     #[command(flatten)]
     pub(crate) image: Image,
-    #[command(flatten)]
-    write_cache: WriteCache,
+    /// The cache mode: none, off and directsync pass the page cache by
+    #[arg(short = 't', long = "cache", value_enum, value_name = "MODE")]
+    cache: Option<Cache>,
+    /// How the parts of one request get to the host
+    #[arg(
+        short = 'i',
+        long,
+        value_enum,
+        default_value = "threads",
+        value_name = "HOW"
+    )]
+    aio: Aio,
     /// How many requests
     #[arg(short, long, default_value = "75000", value_name = "N")]
     pub(crate) count: NonZeroU64,
@@ -64,4 +78,31 @@ pub(crate) struct Bench {
     /// Show nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Aio {
+    /// One after the other
+    Threads,
+    /// All at once, where Linux lets them
+    #[cfg(target_os = "linux")]
+    #[value(name = "io_uring")]
+    IoUring,
+}
+
+impl Bench {
+    /// The library's options for the image.
+    pub(crate) fn disk(&self) -> OpenDisk {
+        let disk = match self.write {
+            true => self.image.disk().writable(),
+            false => self.image.disk(),
+        };
+        let direct = self.cache.is_some_and(Cache::is_direct);
+        match self.aio {
+            #[cfg(target_os = "linux")]
+            Aio::IoUring => disk.opener(by(UringOpener { direct })),
+            Aio::Threads if direct => disk.opener(by(DirectOpener)),
+            Aio::Threads => disk,
+        }
+    }
 }

@@ -59,11 +59,7 @@ pub(crate) fn run(args: &Bench) -> Result<u8, Failure> {
         let text = "only what writes is flushed: --flush-interval belongs to -w";
         return Err(Failure::new(text));
     }
-    let disk = match args.write {
-        true => args.image.disk().writable(),
-        false => args.image.disk(),
-    };
-    let chain = disk.open(path).map_err(about)?;
+    let chain = args.disk().open(path).map_err(about)?;
     let requests = Requests {
         count: args.count.get(),
         depth: args.depth.get(),

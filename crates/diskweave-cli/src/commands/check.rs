@@ -17,7 +17,7 @@ const LEAKS: u8 = 3;
 pub(crate) const NOTHING_TO_CHECK: u8 = 63;
 
 pub(crate) fn run(args: &Check) -> Result<u8, Failure> {
-    let disk = args.image.disk();
+    let disk = args.read_cache.open(args.image.disk());
     let about = |e| Failure::about(shown(&args.image.file), e);
     let filename = args.image.file.display().to_string();
     let look = Look {

@@ -19,6 +19,7 @@ const SIZES: &str = "Warning: Image size mismatch!";
 pub(crate) fn run(args: &Compare) -> Result<u8, Failure> {
     let open = |path, format: &Option<String>| {
         let disk = args.open.disk(path, format.as_ref());
+        let disk = args.read_cache.open(disk);
         disk.open(path)
             .map_err(|e| Failure::about(shown(path), e).with_code(FAILED))
     };

@@ -150,7 +150,8 @@ fn existing(args: &Convert, sources: &[Chain]) -> Result<Option<Chain>, Failure>
 
 /// The disk at `path`, which is one of the sources.
 fn open(args: &Convert, path: &Path, damaged: Damaged) -> Result<Chain, Failure> {
-    let mut disk = args.open.disk(path, args.format.as_ref());
+    let disk = args.open.disk(path, args.format.as_ref());
+    let mut disk = args.read_cache.open(disk);
     if damaged == Damaged::Salvaged {
         disk = disk.options(args.open.image_options().with_salvage(true));
     }
