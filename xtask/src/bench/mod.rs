@@ -12,6 +12,7 @@ mod kinds;
 mod limits;
 mod memory;
 mod process;
+mod queue;
 mod requests;
 pub(crate) mod results;
 mod scale;
@@ -50,6 +51,7 @@ const GROUPS: &[Group] = &[
     group("threads", |bench| requests::run("threads", bench)),
     group("chain", |bench| requests::run("chain", bench)),
     group("start", |bench| requests::run("start", bench)),
+    group("queue", queue::run),
     group("sparse", sparse::run),
     group("check", check::run),
     group("memory", memory::run),
