@@ -1,6 +1,7 @@
 //! Raw images: the disk's bytes and nothing else. Any chain may end in one.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
@@ -17,6 +18,8 @@ pub struct RawLayer {
     storage: Arc<dyn Storage>,
     info: DeviceInfo,
     flushes: Flushes,
+    /// A sync failed. What the host dropped then it reports once, and calls later syncs a success.
+    is_poisoned: AtomicBool,
     guard: Option<Guarded>,
 }
 
@@ -60,6 +63,7 @@ impl RawLayer {
             storage,
             info,
             flushes: Flushes::default(),
+            is_poisoned: AtomicBool::new(false),
             guard: None,
         })
     }
@@ -78,11 +82,29 @@ impl RawLayer {
     /// Makes the disk `size` bytes long: new bytes are zeros, bytes beyond a new end are lost.
     ///
     /// # Errors
-    /// [`ErrorKind::ReadOnly`], [`ErrorKind::NoSpace`], [`ErrorKind::Io`].
+    /// [`ErrorKind::ReadOnly`], [`ErrorKind::NoSpace`], [`ErrorKind::Io`]; [`ErrorKind::Poisoned`] after
+    /// a sync that failed.
     pub fn resize(&mut self, size: u64) -> Result<()> {
+        self.check_poison()?;
         self.storage.set_len(size)?;
-        self.storage.sync(SyncKind::Full)?;
+        self.sync(SyncKind::Full)?;
         self.info.size = size;
+        Ok(())
+    }
+
+    fn sync(&self, kind: SyncKind) -> Result<()> {
+        self.check_poison()?;
+        let outcome = self.storage.sync(kind);
+        if outcome.is_err() {
+            self.is_poisoned.store(true, Ordering::Release);
+        }
+        outcome
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return Err(ErrorKind::Poisoned.into());
+        }
         Ok(())
     }
 
@@ -95,6 +117,7 @@ impl RawLayer {
         fill: impl FnOnce(&mut [u8]),
         change: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        self.check_poison()?;
         let from = usize::try_from(offset).unwrap_or(PROBED_BYTES);
         let (Some(guard), true) = (&self.guard, from < PROBED_BYTES && len > 0) else {
             return change();
@@ -190,7 +213,7 @@ impl Layer for RawLayer {
     }
 
     fn flush(&self) -> Result<()> {
-        self.flushes.share(|| self.storage.sync(SyncKind::Data))
+        self.flushes.share(|| self.sync(SyncKind::Data))
     }
 
     fn host(&self, file: HostFile) -> Option<&dyn Storage> {
@@ -248,6 +271,54 @@ mod tests {
         let storage = Arc::new(MemoryStorage::from(vec![1u8; 4096]));
         let layer = RawDriver.open(storage.clone(), options).unwrap();
         (storage, LoneLayer::new(layer))
+    }
+
+    /// Fails the first sync, and calls every other one a success, as a host does that dropped pages.
+    #[derive(Debug, Default)]
+    struct Forgetful {
+        inner: MemoryStorage,
+        has_failed: AtomicBool,
+    }
+
+    impl Storage for Forgetful {
+        fn len(&self) -> Result<u64> {
+            self.inner.len()
+        }
+
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+            self.inner.read_at(buf, offset)
+        }
+
+        fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+            self.inner.write_at(buf, offset)
+        }
+
+        fn sync(&self, _: SyncKind) -> Result<()> {
+            match self.has_failed.swap(true, Ordering::AcqRel) {
+                false => Err(Error::new(ErrorKind::Io, "dropped")),
+                true => Ok(()),
+            }
+        }
+
+        fn is_read_only(&self) -> bool {
+            false
+        }
+    }
+
+    /// The host tells of lost bytes once: who flushed next was told that they were stable.
+    #[test]
+    fn no_flush_succeeds_after_one_that_failed() {
+        let storage = Forgetful::default();
+        storage.write_at(&[1; 4096], 0).unwrap();
+        let disk = LoneLayer::new(Box::new(RawLayer::open(Arc::new(storage)).unwrap()));
+        disk.write_at(&[2; 8], 1000).unwrap();
+        assert_eq!(disk.flush().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(disk.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+        let write = disk.write_at(&[3; 8], 1000);
+        assert_eq!(write.unwrap_err().kind(), ErrorKind::Poisoned);
+        let mut buf = [0; 8];
+        disk.read_at(&mut buf, 1000).unwrap();
+        assert_eq!(buf, [2; 8]);
     }
 
     #[test]

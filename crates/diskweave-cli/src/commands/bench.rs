@@ -15,6 +15,9 @@ use crate::output::plain::print;
 /// More threads than this are not started, however many requests may be under way at once.
 const MOST_THREADS: u64 = 64;
 
+/// What no host asks more of the place of a buffer than.
+const ALIGNMENT: usize = 4096;
+
 /// What is asked of a disk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Requests {
@@ -122,7 +125,10 @@ fn run_batch(disk: &dyn BlockDevice, requests: &Requests, first: u64, end: u64) 
     let failure: Mutex<Option<Error>> = Mutex::default();
     let work = || {
         let pattern = requests.written.map_or(0, |written| written.pattern);
-        let mut buffer = vec![pattern; requests.bytes];
+        // Where the host takes it as it is, also past the page cache.
+        let mut buffer = vec![pattern; requests.bytes.saturating_add(ALIGNMENT)];
+        let start = buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        let buffer = &mut buffer[start..start + requests.bytes];
         while !stop.load(Ordering::Acquire) {
             let index = next.fetch_add(1, Ordering::AcqRel);
             if index >= end {
@@ -130,8 +136,8 @@ fn run_batch(disk: &dyn BlockDevice, requests: &Requests, first: u64, end: u64) 
             }
             let place = requests.place(index, disk.size());
             let sent = match requests.written {
-                None => disk.read_at(&mut buffer, place),
-                Some(_) => disk.write_at(&buffer, place),
+                None => disk.read_at(buffer, place),
+                Some(_) => disk.write_at(buffer, place),
             };
             let finished = done.fetch_add(1, Ordering::AcqRel) + 1;
             let sent = sent.and_then(|()| match requests.written {

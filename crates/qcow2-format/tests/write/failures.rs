@@ -368,6 +368,33 @@ fn guest_bytes_do_not_reach_the_images_own_structures() {
     }
 }
 
+/// What one entry gave up was still read, and written, by way of the other.
+#[test]
+fn a_table_that_two_entries_call_their_own_is_not_changed() {
+    let image = filled(&content(64), options(64 << 10, 9));
+    let l1 = usize::try_from(word(&image, 40)).unwrap();
+    let entry = word(&image, l1);
+    for (first, second, opens) in [(1, 1, false), (1, 0, false), (0, 1, false), (0, 0, true)] {
+        let copied = |own: u64| entry & !(1 << 63) | own << 63;
+        let mut image = image.clone();
+        set_word(&mut image, l1, copied(first));
+        set_word(&mut image, l1 + 8, copied(second));
+        let storage = shared(image.clone());
+        if opens {
+            let disk = open(&storage);
+            disk.write_at(&[1; 512], 0).unwrap();
+            reads(&disk, 32 << 10, &content(64)[..512]);
+        } else {
+            let refused = Qcow2Image::open(storage.clone(), &OpenOptions::read_write());
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt);
+            assert!(
+                storage.to_vec() == image,
+                "refused before anything was changed"
+            );
+        }
+    }
+}
+
 /// Refcounts that say that a table is free made the next cluster be allocated over it.
 #[test]
 fn structures_are_not_allocated_over_whatever_refcounts_say() {

@@ -13,6 +13,11 @@ use crate::meta::reserved::Reserved;
 use crate::ondisk::l1_entry::L1Entry;
 use crate::ondisk::refcount::BLOCK_OFFSET_MASK;
 
+/// An L2 table that one L1 entry calls its own.
+const OWN: &str = "an L2 table";
+/// One that is copied before it changes.
+const SHARED: &str = "a shared L2 table";
+
 /// The structures of an image in a file of `file_len` bytes.
 ///
 /// # Errors
@@ -29,7 +34,7 @@ pub(crate) fn reserved_areas(
     let mut reserved = Reserved::default();
     reserved.insert(0, cluster, "the header");
     let l1 = (header.l1_table_offset, u64::from(header.l1_size) * 8);
-    reserved.insert(l1.0, l1.1, "the L1 table");
+    claim(&mut reserved, l1, "the L1 table")?;
     let table = header.refcount_table_offset;
     let length = u64::from(header.refcount_table_clusters) * cluster;
     if table == 0 || length == 0 || table.saturating_add(length) > file_len {
@@ -51,28 +56,29 @@ pub(crate) fn reserved_areas(
         }
     })?;
     each_word(storage, l1, file_len, |entry| {
-        let table = L1Entry(entry).l2_offset();
-        // Two entries may name one table, which is then copied before it changes.
-        if table > 0 && outcome.is_ok() && reserved.find(table, cluster) != Some("an L2 table") {
-            outcome = claim(&mut reserved, (table, cluster), "an L2 table");
+        let entry = L1Entry(entry);
+        let table = entry.l2_offset();
+        let name = if entry.is_copied() { OWN } else { SHARED };
+        // Two entries may name one table if neither calls it its own: it is then copied before it changes.
+        let again = name == SHARED && reserved.find(table, cluster) == Some(SHARED);
+        if table > 0 && outcome.is_ok() && !again {
+            outcome = claim(&mut reserved, (table, cluster), name);
         }
     })?;
     outcome?;
     if header.nb_snapshots > 0 {
         let (snapshots, length) = snapshot_table(storage, header)?;
-        reserved.insert(header.snapshots_offset, length, "the snapshot table");
+        let place = (header.snapshots_offset, length);
+        claim(&mut reserved, place, "the snapshot table")?;
         for snapshot in snapshots {
             let length = (u64::from(snapshot.l1_size) * 8).min(MAX_L1_BYTES);
-            reserved.insert(
-                snapshot.l1_table_offset,
-                length,
-                "the L1 table of a snapshot",
-            );
+            let place = (snapshot.l1_table_offset, length);
+            claim(&mut reserved, place, "the L1 table of a snapshot")?;
         }
     }
     if let Some(bitmaps) = first.extensions.bitmaps {
-        let (offset, length) = (bitmaps.directory_offset, bitmaps.directory_size);
-        reserved.insert(offset, length, "the bitmap directory");
+        let place = (bitmaps.directory_offset, bitmaps.directory_size);
+        claim(&mut reserved, place, "the bitmap directory")?;
     }
     Ok(reserved)
 }
@@ -88,6 +94,9 @@ impl Qcow2Image {
 
 /// Notes a structure that shares its place with nothing.
 fn claim(reserved: &mut Reserved, (offset, len): (u64, u64), name: &'static str) -> Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
     if let Some(other) = reserved.find(offset, len) {
         let text = format!("it lies where {other} is; repair the image before it is written to");
         return Err(Error::corrupt(name, offset, text));
