@@ -54,8 +54,8 @@ pub(super) const LIMITS: &[Limit] = &[
         name: "decode and sync",
         rows: &[rows("convert", PACKED, NONE, "qemu-img")],
         what: "Both cores decode, 62 % of the time within libdeflate (zlib) and 29 % within the sequences of zstd; \
-               what remains is the kernel's copying. On the disk ours waits until all is stable, which is as long \
-               again; `qemu-img` alone does not.",
+               what remains is the kernel's copying. In memory the targets are met; on the disk ours waits until \
+               all is stable, which is nearly as long again, and `qemu-img` alone does not.",
         tried: &[
             "One-shot zstd with contexts that are kept, straight into the buffer that is written (kept).",
             "Asking the host every 32 MiB to begin writing out (kept): zstd to raw, 512 MiB on ext4, 0.45 s \
