@@ -15,7 +15,7 @@ pub(crate) const LARGE: u64 = 1 << 20;
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// `qemu-img bench` is not stopped; so many requests take it about as long.
-const QEMU_REQUESTS: u64 = 20_000;
+pub(crate) const QEMU_REQUESTS: u64 = 20_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {

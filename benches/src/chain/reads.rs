@@ -10,14 +10,13 @@ use diskweave::core::BlockDevice;
 
 use super::images::{KINDS, Kind, Layout, make, open};
 use crate::engine::{Disk, imago, text};
-use crate::job::{Done, Job, LARGE, Order, Random, SMALL, Start, requests};
+use crate::job::{Done, Job, LARGE, Order, QEMU_REQUESTS, Random, SMALL, Start, requests};
 use crate::results::{self, Value};
 use crate::{Outcome, peak, qemu};
 
 const DEPTHS: [usize; 3] = [1, 8, 64];
 
 const SMALL_READS: u64 = 200_000;
-const QEMU_READS: u64 = 20_000;
 
 /// One pass over the disk is repeated so much more often than what takes longer.
 const SHORT_ROUNDS: u64 = 10;
@@ -218,7 +217,7 @@ pub(crate) fn once(reader: Reader, top: &Top, job: &Job, size: u64) -> Outcome<D
         Reader::Imago => requests(&imago::open(path)?, job, &offsets),
         Reader::QemuImg => {
             // It is not stopped when it takes long.
-            let count = job.count.min(QEMU_READS);
+            let count = job.count.min(QEMU_REQUESTS);
             let job = &Job {
                 count,
                 ..job.clone()

@@ -25,7 +25,27 @@ pub(super) struct Rows {
     pub(super) reference: &'static str,
 }
 
+/// Those of `group` that have one of `works` in their names, and whose reference begins with `reference`.
+pub(super) const fn rows(
+    group: &'static str,
+    works: &'static [&'static str],
+    reference: &'static str,
+) -> Rows {
+    Rows {
+        group,
+        works,
+        but: NONE,
+        reference,
+    }
+}
+
 impl Rows {
+    /// The same without those that have one of `works` in their names.
+    pub(super) const fn but(mut self, works: &'static [&'static str]) -> Self {
+        self.but = works;
+        self
+    }
+
     fn have(&self, row: &Row) -> bool {
         let within = |works: &[&str]| works.iter().any(|work| row.work.contains(work));
         self.group == row.group
@@ -51,7 +71,7 @@ enum Need {
     Below(f64),
 }
 
-const NONE: &[&str] = &[];
+pub(super) const NONE: &[&str] = &[];
 
 const fn judge(
     group: &'static str,
@@ -59,18 +79,13 @@ const fn judge(
     reference: &'static str,
     need: Need,
 ) -> Judge {
-    let rows = Rows {
-        group,
-        works,
-        but: NONE,
-        reference,
-    };
+    let rows = rows(group, works, reference);
     Judge { rows, need }
 }
 
 impl Judge {
     const fn but(mut self, works: &'static [&'static str]) -> Self {
-        self.rows.but = works;
+        self.rows = self.rows.but(works);
         self
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Image, Open, Output, ProgressStyle, ReadCache, WriteCache};
+use super::{Cache, Image, Open, Output, ProgressStyle, WriteCache};
 use crate::output::size;
 
 /// How a long operation is watched.
@@ -66,8 +66,9 @@ pub(crate) struct Rebase {
     pub(crate) image: Image,
     #[command(flatten)]
     write_cache: WriteCache,
-    #[command(flatten)]
-    read_cache: ReadCache,
+    /// Accepted: the page cache is used, whatever is said
+    #[arg(short = 'T', long = "source-cache", value_enum, value_name = "MODE")]
+    source_cache: Option<Cache>,
     #[command(flatten)]
     pub(crate) watch: Watch,
     /// The new parent, "" for none. A relative name starts from the image's directory
